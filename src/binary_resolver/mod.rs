@@ -1,0 +1,3 @@
+//! Finds, downloads and verifies pinned agentgateway releases.
+//!
+//! Knows nothing of processes.

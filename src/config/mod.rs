@@ -1,0 +1,1 @@
+//! `config.yaml`, environment and flags as one `Settings`, each value with its origin.

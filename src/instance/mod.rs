@@ -1,0 +1,1 @@
+//! Wires the parts together: start order, stop order, the library's front door.

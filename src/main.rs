@@ -1,0 +1,3 @@
+//! The `sidegate` binary.
+
+fn main() {}

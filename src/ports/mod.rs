@@ -1,0 +1,3 @@
+//! Port leases.
+//!
+//! Knows nothing of why a port is wanted.
