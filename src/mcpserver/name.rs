@@ -42,7 +42,9 @@ impl fmt::Display for ServerName {
 
 /// A text that is no server name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a server name: use 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit")]
+#[error(
+    "{0:?} is not a server name: use 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit"
+)]
 pub struct InvalidServerName(String);
 
 #[cfg(test)]

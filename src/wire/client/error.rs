@@ -1,0 +1,119 @@
+//! What can go wrong with a request to a server.
+
+use http::{HeaderMap, StatusCode, header};
+
+use crate::wire::message::ParseError;
+use crate::wire::sse::DecodeError;
+
+/// A request that got no answer, or no usable one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// No connection: nothing was sent.
+    #[error("cannot connect: {}", root_cause(.0))]
+    Connect(#[source] hyper_util::client::legacy::Error),
+    /// The connection broke before the answer's head came: the request may have been executed.
+    #[error("the connection broke: {}", root_cause(.0))]
+    Send(#[source] hyper_util::client::legacy::Error),
+    /// The connection broke while the answer's body came.
+    #[error("the answer broke off: {0}")]
+    Body(#[source] hyper::Error),
+    /// An HTTP status that is no success.
+    #[error(transparent)]
+    Status(Box<StatusError>),
+    /// A stream of events that cannot be read.
+    #[error("the event stream cannot be read: {0}")]
+    Stream(#[from] DecodeError),
+    /// Something that is no JSON-RPC message.
+    #[error("the answer is {0}")]
+    Message(#[from] ParseError),
+    /// The answer is larger than allowed.
+    #[error("the answer is larger than {limit} bytes")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// Not what a server may answer here.
+    #[error("{0}")]
+    Protocol(String),
+    /// The stream ended, and no answer came.
+    #[error("the server ended the response without an answer")]
+    NoAnswer,
+}
+
+impl ClientError {
+    /// Whether the request may have reached the server.
+    pub fn was_sent(&self) -> bool {
+        match self {
+            Self::Connect(_) => false,
+            Self::Status(error) => !error.is_gateways_connect_failure() && !error.is_unknown_route(),
+            _ => true,
+        }
+    }
+
+    /// Whether the server says that it does not know the session (any more).
+    pub fn is_session_lost(&self) -> bool {
+        matches!(self, Self::Status(error) if error.status == StatusCode::NOT_FOUND && error.from_server)
+    }
+
+    pub(super) fn from_send(error: hyper_util::client::legacy::Error) -> Self {
+        if error.is_connect() { Self::Connect(error) } else { Self::Send(error) }
+    }
+}
+
+/// The innermost error's text: the outer ones of hyper only say "client error".
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// An HTTP answer with a status that is no success.
+#[derive(Clone, Debug)]
+pub struct StatusError {
+    /// The status.
+    pub status: StatusCode,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// The beginning of the body.
+    pub body: String,
+    /// The answer came from the server or its route, not from the gateway before it.
+    pub from_server: bool,
+}
+
+impl StatusError {
+    /// The gateway could not connect to the server: nothing was sent to it. Other 503s may have been executed.
+    fn is_gateways_connect_failure(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+            && self.body.starts_with("upstream call failed: Connect:")
+    }
+
+    /// The gateway has no such route (yet).
+    fn is_unknown_route(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND && !self.from_server
+    }
+}
+
+impl std::error::Error for StatusError {}
+
+impl std::fmt::Display for StatusError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_gateways_connect_failure() {
+            let why = self.body.trim_start_matches("upstream call failed: Connect:").trim();
+            return write!(f, "the gateway cannot connect to the server: {why}");
+        }
+        write!(f, "HTTP {}", self.status)?;
+        if self.status.is_redirection()
+            && let Some(location) = self.headers.get(header::LOCATION).and_then(|value| value.to_str().ok())
+        {
+            return write!(
+                f,
+                ": redirects are not followed; the server points to {location}, use that as url"
+            );
+        }
+        let body = self.body.trim();
+        if body.is_empty() { Ok(()) } else { write!(f, ": {body}") }
+    }
+}

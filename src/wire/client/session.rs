@@ -1,0 +1,410 @@
+//! One upstream session.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use super::Pool;
+use super::error::{ClientError, StatusError};
+use crate::wire::json;
+use crate::wire::message::{Message, View};
+use crate::wire::rpc;
+use crate::wire::server::{LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID};
+use crate::wire::sse::Decoder;
+use crate::wire::version::ProtocolVersion;
+
+/// How much of an error's body is kept for messages, in bytes.
+const ERROR_BODY: usize = 600;
+
+/// A GET stream that lived for this long was healthy: connecting again begins with the shortest wait.
+const HEALTHY_STREAM: Duration = Duration::from_secs(5);
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// How often a broken response stream is resumed in a row without an event coming.
+const RESUME_TRIES: u32 = 5;
+
+/// Where a session is, and what goes with every request of it.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// The MCP endpoint.
+    pub endpoint: Uri,
+    /// Headers of every request; values that are secret are marked sensitive.
+    pub headers: HeaderMap,
+    /// A header that stands on every answer which passed the server's route; an answer without it is the gateway's
+    /// own. `None` where there is no gateway.
+    pub route_marker: Option<HeaderName>,
+    /// The largest message taken, in bytes.
+    pub max_message: usize,
+}
+
+/// An open session with a server.
+#[derive(Debug)]
+pub struct Session {
+    pool: Pool,
+    config: ClientConfig,
+    tracker: TaskTracker,
+    id: Option<HeaderValue>,
+    version: ProtocolVersion,
+    next_id: AtomicU64,
+}
+
+impl Session {
+    /// Opens a session: `initialize`, then `notifications/initialized`. Gives the session and the answer.
+    ///
+    /// `capabilities` and `client_info` are raw JSON objects. Left-overs of responses are read by tasks on `tracker`.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be reached, refuses, or speaks no protocol version that is spoken here.
+    pub async fn open(
+        pool: Pool,
+        config: ClientConfig,
+        tracker: TaskTracker,
+        capabilities: &str,
+        client_info: &str,
+    ) -> Result<(Self, Message), ClientError> {
+        let version = ProtocolVersion::LATEST;
+        let mut session = Self { pool, config, tracker, id: None, version, next_id: AtomicU64::new(1) };
+        let id = session.next_id();
+        let params = format!(
+            r#"{{"protocolVersion":"{version}","capabilities":{capabilities},"clientInfo":{client_info}}}"#
+        );
+        let response = session.post(rpc::request(id, "initialize", &params)).await?;
+        let session_id = response.headers().get(SESSION_ID).cloned();
+        let mut ignore = |message| debug!(?message, "ignored: it came before the session was open");
+        let answer = session.read_answer(response, id, &mut ignore).await?;
+        if let View::Response { outcome: Ok(result), .. } = answer.view() {
+            session.version = agreed_version(result)?;
+            session.id = session_id;
+            session.send(rpc::notification("notifications/initialized", None)).await?;
+        }
+        Ok((session, answer))
+    }
+
+    /// The protocol version that was agreed on.
+    pub fn version(&self) -> ProtocolVersion {
+        self.version
+    }
+
+    /// An id that no request of this session has had.
+    pub fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Sends a request, whose id must be `id`, and waits for its answer. What the server says on the way, on the
+    /// request's own stream, goes to `on_message`.
+    ///
+    /// # Errors
+    ///
+    /// No answer came. An answer that is a JSON-RPC error is an answer.
+    pub async fn request(
+        &self,
+        text: ByteString,
+        id: u64,
+        on_message: &mut (dyn FnMut(Message) + Send),
+    ) -> Result<Message, ClientError> {
+        let response = self.post(text).await?;
+        self.read_answer(response, id, on_message).await
+    }
+
+    /// Sends a notification, or an answer to a request of the server.
+    ///
+    /// # Errors
+    ///
+    /// The server did not accept it.
+    pub async fn send(&self, text: ByteString) -> Result<(), ClientError> {
+        let response = self.post(text).await?;
+        self.drain(response.into_body());
+        Ok(())
+    }
+
+    /// Reads the GET stream for as long as the session lives, connecting again whenever it breaks. Messages go to
+    /// `on_message`. Returns `Ok` when the server offers no such stream.
+    ///
+    /// # Errors
+    ///
+    /// The session is over ([`ClientError::is_session_lost`]), or the server refuses the stream.
+    pub async fn listen(&self, on_message: &mut (dyn FnMut(Message) + Send)) -> Result<(), ClientError> {
+        let mut last_event_id = None;
+        let mut wait = FIRST_WAIT;
+        loop {
+            let started = Instant::now();
+            let mut said_wait = None;
+            match self.get(last_event_id.as_ref()).await {
+                Ok(response) => {
+                    let mut events = Events::new(response, self.config.max_message);
+                    let end = loop {
+                        match events.next().await {
+                            Ok(Some(message)) => on_message(message),
+                            Ok(None) => break None,
+                            Err(error) => break Some(error),
+                        }
+                    };
+                    debug!(error = end.map(tracing::field::display), "the GET stream ended");
+                    said_wait = events.decoder.retry();
+                    last_event_id = events.decoder.last_event_id().cloned().or(last_event_id);
+                }
+                Err(ClientError::Status(error)) if error.status == StatusCode::METHOD_NOT_ALLOWED => {
+                    return Ok(());
+                }
+                Err(ClientError::Status(error)) if error.status.is_client_error() && error.from_server => {
+                    return Err(ClientError::Status(error));
+                }
+                Err(error) => debug!(%error, "the GET stream cannot be opened"),
+            }
+            if started.elapsed() >= HEALTHY_STREAM {
+                wait = FIRST_WAIT;
+            }
+            tokio::time::sleep(said_wait.unwrap_or(wait).min(LONGEST_WAIT)).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    /// Ends the session. Servers that do not let clients end sessions (405), or have forgotten it (404), are fine.
+    ///
+    /// # Errors
+    ///
+    /// The server could not be reached or failed.
+    pub async fn close(&self) -> Result<(), ClientError> {
+        if self.id.is_none() {
+            return Ok(());
+        }
+        match self.exchange(Method::DELETE, None, Bytes::new()).await {
+            Err(ClientError::Status(error)) if error.status.is_client_error() => Ok(()),
+            other => other.map(|response| self.drain(response.into_body())),
+        }
+    }
+
+    async fn post(&self, text: ByteString) -> Result<Response<Incoming>, ClientError> {
+        self.exchange(Method::POST, None, text.into_bytes()).await
+    }
+
+    async fn get(&self, last_event_id: Option<&ByteString>) -> Result<Response<Incoming>, ClientError> {
+        let response = self.exchange(Method::GET, last_event_id, Bytes::new()).await?;
+        if is(&response, "text/event-stream") { Ok(response) } else { Err(unexpected_type(&response)) }
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        last_event_id: Option<&ByteString>,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ClientError> {
+        const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+        const JSON: HeaderValue = HeaderValue::from_static("application/json");
+        const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+        const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+        let post = method == Method::POST;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.config.endpoint.clone();
+        let headers = request.headers_mut();
+        headers.clone_from(&self.config.headers);
+        headers.insert(header::ACCEPT, if post { BOTH } else { EVENTS });
+        headers.insert(header::ACCEPT_ENCODING, IDENTITY);
+        if post {
+            headers.insert(header::CONTENT_TYPE, JSON);
+        }
+        if let Some(id) = &self.id {
+            headers.insert(SESSION_ID, id.clone());
+            headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(self.version.as_str()));
+        }
+        if let Some(id) = last_event_id {
+            let value = HeaderValue::from_str(id);
+            headers.insert(
+                LAST_EVENT_ID,
+                value.map_err(|_| ClientError::Protocol("an event id is no text".into()))?,
+            );
+        }
+        let response = self.pool.0.request(request).await.map_err(ClientError::from_send)?;
+        if response.status().is_success() { Ok(response) } else { Err(self.status_error(response).await) }
+    }
+
+    async fn status_error(&self, response: Response<Incoming>) -> ClientError {
+        let (parts, body) = response.into_parts();
+        let from_server =
+            self.config.route_marker.as_ref().is_none_or(|marker| parts.headers.contains_key(marker));
+        let mut kept = Vec::new();
+        let mut body = body;
+        while kept.len() < ERROR_BODY
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            if let Some(data) = frame.data_ref() {
+                kept.extend_from_slice(data);
+            }
+        }
+        kept.truncate(ERROR_BODY);
+        self.drain(body);
+        let body = String::from_utf8_lossy(&kept).into_owned();
+        ClientError::Status(Box::new(StatusError {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+            from_server,
+        }))
+    }
+
+    async fn read_answer(
+        &self,
+        response: Response<Incoming>,
+        id: u64,
+        on_message: &mut (dyn FnMut(Message) + Send),
+    ) -> Result<Message, ClientError> {
+        if is(&response, "application/json") {
+            let message = Message::parse(self.collect(response.into_body()).await?)?;
+            return if is_answer_to(&message, id) {
+                Ok(message)
+            } else {
+                Err(ClientError::Protocol(format!("the server answered request {id} with {message:?}")))
+            };
+        }
+        if !is(&response, "text/event-stream") {
+            return Err(unexpected_type(&response));
+        }
+        let mut events = Events::new(response, self.config.max_message);
+        let mut tries = 0;
+        loop {
+            let end = loop {
+                match events.next().await {
+                    Ok(Some(message)) if is_answer_to(&message, id) => {
+                        self.drain(events.body);
+                        return Ok(message);
+                    }
+                    Ok(Some(message)) => {
+                        tries = 0;
+                        on_message(message);
+                    }
+                    Ok(None) => break ClientError::NoAnswer,
+                    Err(error @ ClientError::Body(_)) => break error,
+                    Err(error) => return Err(error),
+                }
+            };
+            // "If the connection is closed before the response": a server may end the stream and be asked again,
+            // where it gave an id to resume after (2025-11-25, "Resumability and Redelivery").
+            let Some(last) = events.decoder.last_event_id().filter(|_| tries < RESUME_TRIES).cloned() else {
+                return Err(end);
+            };
+            let wait = events.decoder.retry().unwrap_or(FIRST_WAIT * 2u32.pow(tries));
+            tries += 1;
+            tokio::time::sleep(wait.min(LONGEST_WAIT)).await;
+            match self.get(Some(&last)).await {
+                Ok(response) => events.resume(response),
+                Err(error) if !error.was_sent() => debug!(%error, "the stream cannot be resumed yet"),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn collect(&self, body: Incoming) -> Result<Bytes, ClientError> {
+        let limit = self.config.max_message;
+        match Limited::new(body, limit).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) => Err(match error.downcast::<hyper::Error>() {
+                Ok(error) => ClientError::Body(*error),
+                Err(_) => ClientError::TooLarge { limit },
+            }),
+        }
+    }
+
+    /// Reads what is left of a response, so that its connection can be used again. What takes longer than a moment is
+    /// given up, connection and all.
+    fn drain(&self, mut body: Incoming) {
+        const MOMENT: Duration = Duration::from_secs(1);
+        if matches!(body.frame().now_or_never(), Some(None | Some(Err(_)))) {
+            return;
+        }
+        self.tracker.spawn(async move {
+            let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+            if tokio::time::timeout(MOMENT, rest).await.is_err() {
+                debug!("a response went on after its answer; its connection is closed");
+            }
+        });
+    }
+}
+
+/// The messages of an event stream.
+struct Events {
+    body: Incoming,
+    decoder: Decoder,
+    limit: usize,
+}
+
+impl Events {
+    fn new(response: Response<Incoming>, limit: usize) -> Self {
+        Self { body: response.into_body(), decoder: Decoder::new(limit), limit }
+    }
+
+    /// Goes on with another response; the id to resume after is kept until a new one comes.
+    fn resume(&mut self, response: Response<Incoming>) {
+        self.body = response.into_body();
+        self.decoder.restart();
+    }
+
+    async fn next(&mut self) -> Result<Option<Message>, ClientError> {
+        loop {
+            while let Some(event) = self.decoder.next()? {
+                // Empty data only sets the id. Other kinds of events are not MCP's.
+                if !event.data.is_empty() && event.name.as_deref().is_none_or(|name| name == "message") {
+                    return Ok(Some(Message::from_text(event.data)?));
+                }
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(ClientError::Body(error)),
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        if data.len() > self.limit {
+                            return Err(ClientError::TooLarge { limit: self.limit });
+                        }
+                        self.decoder.push(data);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn is(response: &Response<Incoming>, kind: &str) -> bool {
+    let value = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    value
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|value| value.trim().eq_ignore_ascii_case(kind))
+}
+
+fn unexpected_type(response: &Response<Incoming>) -> ClientError {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let status = response.status();
+    ClientError::Protocol(match kind {
+        Some(kind) => {
+            format!("the server answered with HTTP {status} and content type {kind:?}, which is not MCP")
+        }
+        None => format!("the server answered with HTTP {status} and no content, which is no answer"),
+    })
+}
+
+fn is_answer_to(message: &Message, id: u64) -> bool {
+    match message.view() {
+        View::Response { id: Some(raw), .. } => raw.parse() == Ok(id),
+        // An error that could not be attributed, on the stream of this request.
+        View::Response { id: None, .. } => true,
+        _ => false,
+    }
+}
+
+fn agreed_version(result: &str) -> Result<ProtocolVersion, ClientError> {
+    let protocol = |why: String| ClientError::Protocol(format!("the answer to initialize is wrong: {why}"));
+    let [version] =
+        json::members(result, ["protocolVersion"]).map_err(|error| protocol(error.to_string()))?;
+    let version = version.and_then(json::string).ok_or_else(|| protocol("no protocolVersion".to_owned()))?;
+    version.parse().map_err(|error: crate::wire::version::UnknownVersion| protocol(error.to_string()))
+}

@@ -1,0 +1,343 @@
+//! The table of sessions.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::wire::stream::{EventReader, EventStream, Limits, parse_event_id};
+use crate::wire::version::ProtocolVersion;
+
+/// An unguessable name of a session: 128 random bits in hex (visible ASCII, as the specification asks).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SessionId(Arc<str>);
+
+impl SessionId {
+    /// A new one.
+    ///
+    /// # Errors
+    ///
+    /// The operating system gives no random bytes.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(hex::encode(bytes).into()))
+    }
+
+    /// As it stands in the header.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first digits, for logs: enough to tell sessions apart, not enough to use one.
+    pub fn short(&self) -> &str {
+        self.0.get(..8).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}…", self.short())
+    }
+}
+
+/// The stream number of the GET stream of each session.
+const STANDALONE: u64 = 0;
+
+/// Streams of POST requests that have finished and stay for a client that lost its connection.
+const FINISHED_STREAMS: usize = 16;
+
+/// What an endpoint holds of its session: the way to the client outside of any request.
+#[derive(Clone, Debug)]
+pub struct SessionHandle {
+    id: SessionId,
+    standalone: Arc<EventStream>,
+}
+
+impl SessionHandle {
+    pub(super) fn new(id: SessionId) -> Self {
+        Self { id, standalone: EventStream::new(STANDALONE, Limits::default()) }
+    }
+
+    /// The name of the session.
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// The stream that the client reads with GET.
+    pub fn standalone(&self) -> &Arc<EventStream> {
+        &self.standalone
+    }
+}
+
+/// One open session.
+#[derive(Debug)]
+pub(super) struct Entry<S> {
+    pub(super) session: Arc<S>,
+    pub(super) version: ProtocolVersion,
+    /// The path that the session was opened on; it is known there only.
+    pub(super) path: String,
+    handle: SessionHandle,
+    next_stream: AtomicU64,
+    streams: Mutex<VecDeque<Arc<EventStream>>>,
+    active: Arc<AtomicUsize>,
+    last_used: Mutex<Instant>,
+}
+
+impl<S> Entry<S> {
+    pub(super) fn new(
+        session: Arc<S>,
+        version: ProtocolVersion,
+        path: String,
+        handle: SessionHandle,
+    ) -> Self {
+        Self {
+            session,
+            version,
+            path,
+            handle,
+            next_stream: AtomicU64::new(STANDALONE + 1),
+            streams: Mutex::default(),
+            active: Arc::default(),
+            last_used: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// A stream for the answers to one POST. A client can resume it once it was [kept](Self::keep).
+    pub(super) fn new_stream(&self) -> Arc<EventStream> {
+        EventStream::new(self.next_stream.fetch_add(1, Ordering::Relaxed), Limits::default())
+    }
+
+    /// Keeps a stream for a client that may come back for it.
+    pub(super) fn keep(&self, stream: Arc<EventStream>) {
+        let mut streams = lock(&self.streams);
+        streams.push_back(stream);
+        let mut excess =
+            streams.iter().filter(|stream| stream.is_finished()).count().saturating_sub(FINISHED_STREAMS);
+        streams.retain(|stream| {
+            let drop = excess > 0 && stream.is_finished();
+            excess -= usize::from(drop);
+            !drop
+        });
+    }
+
+    /// A reader for a GET: of the stream that `last_event_id` names, where it is known, else of the GET stream.
+    pub(super) fn read(&self, last_event_id: Option<&str>) -> EventReader {
+        let Some((stream, number)) = last_event_id.and_then(parse_event_id) else {
+            return self.handle.standalone.read();
+        };
+        let streams = lock(&self.streams);
+        match streams.iter().find(|known| known.number() == stream) {
+            Some(known) => known.read_after(number),
+            None if stream == STANDALONE => self.handle.standalone.read_after(number),
+            None => self.handle.standalone.read(),
+        }
+    }
+
+    /// Counts a request or stream as long as the value lives.
+    pub(super) fn activity(&self) -> Activity {
+        *lock(&self.last_used) = Instant::now();
+        self.active.fetch_add(1, Ordering::AcqRel);
+        Activity(Arc::clone(&self.active))
+    }
+
+    /// Ends every stream.
+    pub(super) fn finish(&self) {
+        self.handle.standalone.finish();
+        for stream in lock(&self.streams).drain(..) {
+            stream.finish();
+        }
+    }
+
+    fn idle_since(&self) -> Option<Instant> {
+        (self.active.load(Ordering::Acquire) == 0).then(|| *lock(&self.last_used))
+    }
+}
+
+/// A session is in use as long as one of these lives.
+#[derive(Debug)]
+pub(super) struct Activity(Arc<AtomicUsize>);
+
+impl Drop for Activity {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// All open sessions.
+#[derive(Debug)]
+pub(super) struct Table<S> {
+    cap: usize,
+    inner: Mutex<Inner<S>>,
+}
+
+#[derive(Debug)]
+struct Inner<S> {
+    sessions: HashMap<Arc<str>, Arc<Entry<S>>>,
+    /// Slots of sessions that are being opened.
+    opening: usize,
+    closed: bool,
+}
+
+/// A place in the table for a session that is being opened; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Slot<'t, S>(&'t Table<S>);
+
+impl<S> Drop for Slot<'_, S> {
+    fn drop(&mut self) {
+        lock(&self.0.inner).opening -= 1;
+    }
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoSlot {
+    Full,
+    ShuttingDown,
+}
+
+impl<S> Table<S> {
+    pub(super) fn new(cap: usize) -> Self {
+        Self { cap, inner: Mutex::new(Inner { sessions: HashMap::new(), opening: 0, closed: false }) }
+    }
+
+    /// A place for one more session, and the session that has to go for it, if any.
+    pub(super) fn reserve(&self) -> Result<(Slot<'_, S>, Option<Arc<Entry<S>>>), NoSlot> {
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return Err(NoSlot::ShuttingDown);
+        }
+        let mut evicted = None;
+        if inner.sessions.len() + inner.opening >= self.cap {
+            let idle = inner
+                .sessions
+                .values()
+                .filter_map(|entry| Some((entry.idle_since()?, entry.handle.id.clone())));
+            let (_, id) = idle.min_by_key(|(since, _)| *since).ok_or(NoSlot::Full)?;
+            evicted = inner.sessions.remove(id.as_str());
+        }
+        inner.opening += 1;
+        Ok((Slot(self), evicted))
+    }
+
+    /// Enters an open session. Gives it back where the table has been emptied for good meanwhile.
+    pub(super) fn insert(&self, _slot: Slot<'_, S>, entry: Arc<Entry<S>>) -> Result<(), Arc<Entry<S>>> {
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return Err(entry);
+        }
+        inner.sessions.insert(Arc::clone(&entry.handle.id.0), entry);
+        // `_slot` is dropped after `inner`: locals go first, then arguments.
+        Ok(())
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<Arc<Entry<S>>> {
+        lock(&self.inner).sessions.get(id).cloned()
+    }
+
+    pub(super) fn remove(&self, id: &str) -> Option<Arc<Entry<S>>> {
+        lock(&self.inner).sessions.remove(id)
+    }
+
+    /// Takes out what has been idle for `limit`.
+    pub(super) fn take_expired(&self, limit: Duration) -> Vec<Arc<Entry<S>>> {
+        let expired = |entry: &Entry<S>| entry.idle_since().is_some_and(|since| since.elapsed() >= limit);
+        lock(&self.inner).sessions.extract_if(|_, entry| expired(entry)).map(|(_, entry)| entry).collect()
+    }
+
+    /// Takes out everything, for good.
+    pub(super) fn close(&self) -> Vec<Arc<Entry<S>>> {
+        let mut inner = lock(&self.inner);
+        inner.closed = true;
+        inner.sessions.drain().map(|(_, entry)| entry).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        lock(&self.inner).sessions.len()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str) -> Arc<Entry<()>> {
+        let handle = SessionHandle::new(SessionId(name.into()));
+        Arc::new(Entry::new(Arc::new(()), ProtocolVersion::LATEST, "/mcp".to_owned(), handle))
+    }
+
+    fn add(table: &Table<()>, name: &str) -> Arc<Entry<()>> {
+        let (slot, _) = table.reserve().unwrap();
+        let entry = entry(name);
+        table.insert(slot, Arc::clone(&entry)).unwrap();
+        entry
+    }
+
+    #[test]
+    fn ids_are_unguessable_and_do_not_show_in_logs() {
+        let id = SessionId::random().unwrap();
+        assert_eq!(id.as_str().len(), 32);
+        assert!(!format!("{id:?}").contains(id.as_str()));
+        assert_ne!(id, SessionId::random().unwrap());
+    }
+
+    #[test]
+    fn at_the_cap_the_longest_idle_session_goes() {
+        let table = Table::new(2);
+        let first = add(&table, "a");
+        let second = add(&table, "b");
+        drop(first.activity());
+        let (_slot, evicted) = table.reserve().unwrap();
+        assert!(Arc::ptr_eq(&evicted.unwrap(), &second));
+    }
+
+    #[test]
+    fn sessions_in_use_are_not_evicted_and_do_not_expire() {
+        let table = Table::new(1);
+        let entry = add(&table, "a");
+        let activity = entry.activity();
+        assert_eq!(table.reserve().unwrap_err(), NoSlot::Full);
+        assert!(table.take_expired(Duration::ZERO).is_empty());
+        drop(activity);
+        assert_eq!(table.take_expired(Duration::ZERO).len(), 1);
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_session_being_opened_counts_and_its_place_comes_back() {
+        let table = Table::<()>::new(1);
+        let (slot, _) = table.reserve().unwrap();
+        assert_eq!(table.reserve().unwrap_err(), NoSlot::Full);
+        drop(slot);
+        assert!(table.reserve().is_ok());
+    }
+
+    #[test]
+    fn a_closed_table_takes_nothing_more() {
+        let table = Table::new(2);
+        add(&table, "a");
+        let (slot, _) = table.reserve().unwrap();
+        assert_eq!(table.close().len(), 1);
+        assert!(table.insert(slot, entry("b")).is_err());
+        assert_eq!(table.reserve().unwrap_err(), NoSlot::ShuttingDown);
+    }
+
+    #[test]
+    fn finished_streams_stay_for_a_while() {
+        let entry = entry("a");
+        for _ in 0..FINISHED_STREAMS + 5 {
+            let stream = entry.new_stream();
+            stream.finish_with("x".into());
+            entry.keep(stream);
+        }
+        assert_eq!(lock(&entry.streams).len(), FINISHED_STREAMS);
+        assert_eq!(entry.read(Some("21-0")).stream_number(), 21);
+        assert_eq!(entry.read(Some("1-0")).stream_number(), STANDALONE);
+        assert_eq!(entry.read(None).stream_number(), STANDALONE);
+    }
+}
