@@ -19,7 +19,7 @@ pub struct Event {
 
 /// Reads events from the chunks of a body.
 ///
-/// Feed it with [`push`](Self::push), then take events with [`next`](Self::next) until there are none. Data that comes
+/// Feed it with [`push`](Self::push), then take events with [`next_event`](Self::next_event) until there are none. Data that comes
 /// in one line is not copied.
 #[derive(Debug)]
 pub struct Decoder {
@@ -101,7 +101,7 @@ impl Decoder {
     /// # Errors
     ///
     /// The event is larger than the limit, or is not UTF-8. The decoder is of no use afterwards.
-    pub fn next(&mut self) -> Result<Option<Event>, DecodeError> {
+    pub fn next_event(&mut self) -> Result<Option<Event>, DecodeError> {
         while let Some(line) = self.line()? {
             if line.is_empty() {
                 let (name, data) = (self.name.take(), self.data.take());
@@ -238,7 +238,7 @@ mod tests {
         let mut events = Vec::new();
         for chunk in chunks {
             decoder.push(chunk);
-            while let Some(event) = decoder.next().unwrap() {
+            while let Some(event) = decoder.next_event().unwrap() {
                 events.push(event);
             }
         }
@@ -279,7 +279,7 @@ mod tests {
         for text in ["data: 0123456789".to_owned(), "data: 01234\n".repeat(3)] {
             let mut decoder = Decoder::new(10);
             decoder.push(text.as_bytes());
-            assert_eq!(decoder.next(), Err(DecodeError::TooLarge { limit: 10 }));
+            assert_eq!(decoder.next_event(), Err(DecodeError::TooLarge { limit: 10 }));
         }
     }
 
@@ -287,7 +287,7 @@ mod tests {
     fn retry_is_kept() {
         let mut decoder = Decoder::new(100);
         decoder.push(b"retry: 250\nid: 9\ndata:\n\n");
-        assert_eq!(decoder.next(), Ok(Some(event(Some("9"), None, ""))));
+        assert_eq!(decoder.next_event(), Ok(Some(event(Some("9"), None, ""))));
         assert_eq!(decoder.retry(), Some(Duration::from_millis(250)));
         assert_eq!(decoder.last_event_id().map(|id| &**id), Some("9"));
     }
@@ -313,7 +313,7 @@ mod tests {
         fn rubbish_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut decoder = Decoder::new(64);
             decoder.push(&bytes);
-            while let Ok(Some(_)) = decoder.next() {}
+            while let Ok(Some(_)) = decoder.next_event() {}
         }
     }
 }

@@ -352,7 +352,7 @@ impl Events {
 
     async fn next(&mut self) -> Result<Option<Message>, ClientError> {
         loop {
-            while let Some(event) = self.decoder.next()? {
+            while let Some(event) = self.decoder.next_event()? {
                 // Empty data only sets the id. Other kinds of events are not MCP's.
                 if !event.data.is_empty() && event.name.as_deref().is_none_or(|name| name == "message") {
                     return Ok(Some(Message::from_text(event.data)?));

@@ -190,6 +190,9 @@ impl<S> Drop for Slot<'_, S> {
     }
 }
 
+/// A place, and the session that had to go for it.
+type Reserved<'t, S> = (Slot<'t, S>, Option<Arc<Entry<S>>>);
+
 /// Why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoSlot {
@@ -203,7 +206,7 @@ impl<S> Table<S> {
     }
 
     /// A place for one more session, and the session that has to go for it, if any.
-    pub(super) fn reserve(&self) -> Result<(Slot<'_, S>, Option<Arc<Entry<S>>>), NoSlot> {
+    pub(super) fn reserve(&self) -> Result<Reserved<'_, S>, NoSlot> {
         let mut inner = lock(&self.inner);
         if inner.closed {
             return Err(NoSlot::ShuttingDown);

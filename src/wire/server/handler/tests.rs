@@ -221,7 +221,7 @@ async fn a_deleted_session_is_gone() {
         StatusCode::NO_CONTENT
     );
     stream.into_body().collect().await.unwrap();
-    assert_eq!(*server.endpoint().closed.lock().unwrap(), [session.clone()]);
+    assert_eq!(*server.endpoint().closed.lock().unwrap(), std::slice::from_ref(&session));
     assert_eq!(post(&server, &session, &call("echo")).await.status, StatusCode::NOT_FOUND);
     assert_eq!(
         send(&server, request(Method::DELETE, Some(&session), "")).await.status,
