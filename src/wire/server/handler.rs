@@ -206,7 +206,7 @@ impl<E: Endpoint> StreamableHttp<E> {
                 Err(error) => return Ok(json(StatusCode::OK, error.response(Some(id)))),
             };
         let session_id = HeaderValue::from_str(handle.id().as_str());
-        let entry = Arc::new(Entry::new(Arc::new(session), version, context.path.clone(), handle));
+        let entry = Arc::new(Entry::new(session, version, context.path.clone(), handle));
         let inserted = self.table.insert(slot, entry);
         let (Ok(()), Ok(session_id)) = (inserted.as_ref().map(drop), session_id) else {
             if let Err(entry) = inserted {

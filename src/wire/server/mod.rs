@@ -85,7 +85,7 @@ pub trait Endpoint: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Opened<S> {
     /// What the endpoint keeps.
-    pub session: S,
+    pub session: Arc<S>,
     /// The whole answer to `initialize`.
     pub response: ByteString,
     /// The version that was agreed on.

@@ -32,7 +32,11 @@ impl Endpoint for Echo {
         }
         let old = params.contains("2025-03-26");
         let version = if old { ProtocolVersion::V2025_03_26 } else { ProtocolVersion::LATEST };
-        Ok(Opened { session: EchoSession(handle.clone()), response: rpc::result(id, "{}"), version })
+        Ok(Opened {
+            session: Arc::new(EchoSession(handle.clone())),
+            response: rpc::result(id, "{}"),
+            version,
+        })
     }
 
     async fn request(

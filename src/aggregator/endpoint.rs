@@ -1,0 +1,280 @@
+//! What clients see: the MCP server that aggregates all others.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::call::{self, ToolCall};
+use super::catalogue::Catalogue;
+use super::registry::Registry;
+use crate::wire::json;
+use crate::wire::message::{Message, RequestId, View};
+use crate::wire::rpc::{self, RpcError};
+use crate::wire::server::{Endpoint, Opened, Reply, RequestContext, SessionHandle};
+use crate::wire::stream::Weight;
+use crate::wire::version::ProtocolVersion;
+
+/// A change of the catalogue is announced when nothing more has changed for this long, so that what changes together
+/// is announced once, but no later than `ANNOUNCE_AT_LATEST` after it began.
+const ANNOUNCE_QUIET: Duration = Duration::from_millis(10);
+const ANNOUNCE_AT_LATEST: Duration = Duration::from_millis(100);
+
+/// Requests of one client that may be under way at once; more are refused.
+const MOST_CALLS: usize = 4096;
+
+/// The aggregate as an MCP server.
+#[derive(Debug)]
+pub struct Aggregate {
+    registry: Arc<Registry>,
+    /// Everyone to tell of changes. Sessions leave when they are closed.
+    clients: Mutex<Vec<Weak<Client>>>,
+    /// Set when the instance is stopping: no new calls.
+    stopping: CancellationToken,
+    in_flight: watch::Sender<usize>,
+}
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Client {
+    handle: SessionHandle,
+    /// The calls that are under way, by the client's own ids.
+    calls: Mutex<HashMap<RequestId, CancellationToken>>,
+    closed: CancellationToken,
+}
+
+impl Aggregate {
+    /// The aggregate of what `registry` holds. After `stopping` new calls are refused.
+    pub fn new(registry: Arc<Registry>, stopping: CancellationToken) -> Self {
+        Self { registry, clients: Mutex::default(), stopping, in_flight: watch::Sender::new(0) }
+    }
+
+    /// Waits until no call is under way.
+    pub async fn idle(&self) {
+        // The sender is ours: waiting cannot fail.
+        let _ = self.in_flight.subscribe().wait_for(|calls| *calls == 0).await;
+    }
+
+    /// How many calls are under way.
+    pub fn calls_in_flight(&self) -> usize {
+        *self.in_flight.borrow()
+    }
+
+    /// Tells clients when the list of tools has changed. Runs until `stop`.
+    pub async fn announce_changes(&self, stop: CancellationToken) {
+        let mut catalogues = self.registry.subscribe();
+        let mut announced = Arc::clone(&catalogues.borrow_and_update());
+        let announcing = async {
+            while catalogues.changed().await.is_ok() {
+                let quiet = async {
+                    while let Ok(Ok(())) = tokio::time::timeout(ANNOUNCE_QUIET, catalogues.changed()).await {}
+                };
+                // The limit itself is of no interest: either way the news is told now.
+                let _ = tokio::time::timeout(ANNOUNCE_AT_LATEST, quiet).await;
+                let catalogue = Arc::clone(&catalogues.borrow_and_update());
+                if catalogue.tools_result() != announced.tools_result() {
+                    self.tell_clients("notifications/tools/list_changed");
+                }
+                announced = catalogue;
+            }
+        };
+        // Ends with `stop`; there is nothing to tell any more then.
+        let _ = stop.run_until_cancelled(announcing).await;
+    }
+
+    fn tell_clients(&self, method: &str) {
+        let text = rpc::notification(method, None);
+        let mut clients = lock(&self.clients);
+        clients.retain(|client| match client.upgrade() {
+            Some(client) => {
+                client.handle.standalone().push(text.clone(), Weight::Droppable);
+                true
+            }
+            None => false,
+        });
+    }
+
+    fn list_tools(&self, id: &str, params: Option<&str>) -> Result<bytestring::ByteString, RpcError> {
+        let cursor = json::members(params.unwrap_or("{}"), ["cursor"]);
+        match cursor {
+            Ok([None | Some("null")]) => Ok(rpc::result(id, self.catalogue().tools_result())),
+            Ok([Some(cursor)]) => {
+                let why = format!("tools/list: no cursor {cursor} was given out; all tools are on one page");
+                Err(RpcError::new(RpcError::INVALID_PARAMS, why))
+            }
+            Err(error) => Err(RpcError::new(RpcError::INVALID_PARAMS, format!("tools/list: {error}"))),
+        }
+    }
+
+    async fn call_tool(
+        &self,
+        client: &Client,
+        request: &Message,
+        id: &str,
+        params: Option<&str>,
+        reply: Reply,
+    ) {
+        let call = match ToolCall::parse(request.text(), id, params) {
+            Ok(call) => call,
+            Err(error) => return reply.answer(error.response(Some(id))),
+        };
+        if self.stopping.is_cancelled() {
+            let error = RpcError::new(RpcError::UPSTREAM, "sidegate is stopping");
+            return reply.answer(error.response(Some(id)));
+        }
+        let Some(target) = self.catalogue().target(&call.name).cloned() else {
+            // The code that the specification gives for unknown tools (2025-11-25, server/tools, "Error Handling").
+            let error = RpcError::new(RpcError::INVALID_PARAMS, format!("tool not found: {}", call.name));
+            return reply.answer(error.response(Some(id)));
+        };
+        let under_way = match client.begin(RequestId::from_raw(id)) {
+            Ok(under_way) => under_way,
+            Err(error) => return reply.answer(error.response(Some(id))),
+        };
+        let _counted = InFlight::new(&self.in_flight);
+        call::relay(&call, &target, reply, &under_way.cancelled).await;
+    }
+
+    fn catalogue(&self) -> Arc<Catalogue> {
+        self.registry.catalogue()
+    }
+}
+
+impl Endpoint for Aggregate {
+    type Session = Client;
+
+    async fn initialize(
+        &self,
+        request: &Message,
+        _context: &RequestContext,
+        handle: &SessionHandle,
+    ) -> Result<Opened<Client>, RpcError> {
+        let View::Request { id, params, .. } = request.view() else {
+            return Err(RpcError::new(RpcError::INVALID_REQUEST, "initialize must be a request"));
+        };
+        let invalid = |why: String| RpcError::new(RpcError::INVALID_PARAMS, format!("initialize: {why}"));
+        let [version] = json::members(params.unwrap_or("{}"), ["protocolVersion"])
+            .map_err(|error| invalid(error.to_string()))?;
+        let version = version
+            .and_then(json::string)
+            .ok_or_else(|| invalid("\"params.protocolVersion\" is missing or not a string".to_owned()))?;
+        let version = ProtocolVersion::negotiate(&version);
+        let result = format!(
+            r#"{{"protocolVersion":"{version}","capabilities":{{"tools":{{"listChanged":true}}}},"serverInfo":{{"name":"sidegate","title":"Sidegate","version":"{}"}}}}"#,
+            env!("CARGO_PKG_VERSION"),
+        );
+        let client = Arc::new(Client {
+            handle: handle.clone(),
+            calls: Mutex::default(),
+            closed: CancellationToken::new(),
+        });
+        lock(&self.clients).push(Arc::downgrade(&client));
+        debug!(session = ?handle.id(), %version, "a client has connected");
+        Ok(Opened { session: client, response: rpc::result(id, &result), version })
+    }
+
+    async fn request(
+        &self,
+        session: &Arc<Client>,
+        request: Message,
+        _context: &RequestContext,
+        reply: Reply,
+    ) {
+        let View::Request { id, method, params } = request.view() else { return };
+        match method {
+            "tools/call" => self.call_tool(session, &request, id, params, reply).await,
+            "tools/list" => {
+                let answer = self.list_tools(id, params);
+                reply.answer(answer.unwrap_or_else(|error| error.response(Some(id))));
+            }
+            "ping" => reply.answer(rpc::result(id, "{}")),
+            _ => {
+                let error = RpcError::new(RpcError::METHOD_NOT_FOUND, format!("method not found: {method}"));
+                reply.answer(error.response(Some(id)));
+            }
+        }
+    }
+
+    async fn deliver(&self, session: &Arc<Client>, message: Message) {
+        match message.view() {
+            View::Notification { method: "notifications/cancelled", params } => {
+                let request = params.and_then(|params| json::members(params, ["requestId"]).ok()?[0]);
+                match request {
+                    Some(id) => session.cancel(&RequestId::from_raw(id)),
+                    None => debug!("a cancellation that names no request"),
+                }
+            }
+            _ => debug!(?message, "nothing to do"),
+        }
+    }
+
+    async fn closed(&self, session: &Arc<Client>) {
+        debug!(session = ?session.handle.id(), "a client has gone");
+        session.closed.cancel();
+        let gone = Arc::downgrade(session);
+        lock(&self.clients).retain(|client| !client.ptr_eq(&gone));
+    }
+}
+
+impl Client {
+    fn begin(&self, id: RequestId) -> Result<UnderWay<'_>, RpcError> {
+        let mut calls = lock(&self.calls);
+        if calls.len() >= MOST_CALLS {
+            let why = format!("{MOST_CALLS} calls of this session are under way; wait for some to end");
+            return Err(RpcError::new(RpcError::UPSTREAM, why));
+        }
+        match calls.entry(id.clone()) {
+            Entry::Occupied(_) => {
+                let why = format!("id {} is that of a request which is still under way", id.as_raw());
+                Err(RpcError::new(RpcError::INVALID_REQUEST, why))
+            }
+            Entry::Vacant(entry) => {
+                let cancelled = entry.insert(self.closed.child_token()).clone();
+                Ok(UnderWay { client: self, id, cancelled })
+            }
+        }
+    }
+
+    fn cancel(&self, id: &RequestId) {
+        if let Some(call) = lock(&self.calls).get(id) {
+            call.cancel();
+        }
+    }
+}
+
+/// A call of a client that is under way; it is known as such as long as this lives.
+struct UnderWay<'c> {
+    client: &'c Client,
+    id: RequestId,
+    cancelled: CancellationToken,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        lock(&self.client.calls).remove(&self.id);
+    }
+}
+
+/// Counts a call as long as this lives.
+struct InFlight<'s>(&'s watch::Sender<usize>);
+
+impl<'s> InFlight<'s> {
+    fn new(counter: &'s watch::Sender<usize>) -> Self {
+        counter.send_modify(|calls| *calls += 1);
+        Self(counter)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|calls| *calls -= 1);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

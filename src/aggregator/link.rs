@@ -1,0 +1,75 @@
+//! The way to one server, which outlives its sessions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::upstream::Upstream;
+use crate::mcpserver::ServerName;
+
+/// How long things may take with one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For connecting, `initialize` and lists; also how long a call waits for a session.
+    pub timeout: Duration,
+    /// For one call; progress begins it again. `None`: no limit.
+    pub call_timeout: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(30), call_timeout: None }
+    }
+}
+
+/// The way to one server: holds the session there is at the moment, if any.
+///
+/// Whoever connects the server puts sessions in with [`set`](Self::set); calls take them with
+/// [`session`](Self::session). A call that finds its session lost says so to the session
+/// ([`Upstream::mark_lost`]), and waits here for the next one.
+#[derive(Debug)]
+pub struct Link {
+    server: ServerName,
+    limits: Limits,
+    current: watch::Sender<Option<Arc<Upstream>>>,
+}
+
+impl Link {
+    /// A way without a session yet.
+    pub fn new(server: ServerName, limits: Limits) -> Arc<Self> {
+        Arc::new(Self { server, limits, current: watch::Sender::new(None) })
+    }
+
+    /// The server's name.
+    pub fn server(&self) -> &ServerName {
+        &self.server
+    }
+
+    /// How long things may take.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Puts a session in, or takes it out.
+    pub fn set(&self, upstream: Option<Arc<Upstream>>) {
+        self.current.send_replace(upstream);
+    }
+
+    /// The session there is at the moment and that is not lost; waits for one if need be, at most
+    /// [`Limits::timeout`].
+    pub async fn session(&self) -> Option<Arc<Upstream>> {
+        // The usual case does not wait, and does not set a timer.
+        let usable =
+            |upstream: &Option<Arc<Upstream>>| upstream.as_ref().is_some_and(|upstream| !upstream.is_lost());
+        {
+            let current = self.current.borrow();
+            if usable(&current) {
+                return current.clone();
+            }
+        }
+        let mut receiver = self.current.subscribe();
+        let waiting = receiver.wait_for(usable);
+        tokio::time::timeout(self.limits.timeout, waiting).await.ok()?.ok()?.clone()
+    }
+}

@@ -1,0 +1,233 @@
+//! How tools are called where everybody sees them.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use crate::mcpserver::ServerName;
+
+/// Common clients refuse tool names that are longer than this, in characters.
+pub const LONGEST_NAME: usize = 64;
+
+/// The tools of one server, as naming sees them.
+#[derive(Clone, Debug)]
+pub struct Named<'a> {
+    /// The server.
+    pub server: &'a ServerName,
+    /// What stands for it in exposed names: its prefix, or its own name.
+    pub prefix: &'a str,
+    /// The names of its tools, in its own order.
+    pub tools: Vec<&'a str>,
+}
+
+/// Something about names that a user should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NamingProblem {
+    /// A server lists two tools of the same name; the first one counts.
+    Twice {
+        /// The server.
+        server: ServerName,
+        /// The name of the tool there.
+        tool: String,
+    },
+    /// The usual name was taken, so the tool is exposed under another one.
+    Taken {
+        /// The server.
+        server: ServerName,
+        /// The name of the tool there.
+        tool: String,
+        /// The name that was taken.
+        wanted: String,
+        /// The name it has instead.
+        exposed: String,
+    },
+    /// The name is longer than common clients take.
+    TooLong {
+        /// The server.
+        server: ServerName,
+        /// The exposed name.
+        exposed: String,
+    },
+}
+
+impl fmt::Display for NamingProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Twice { server, tool } => {
+                write!(f, "server {server} lists two tools named {tool:?}; the first one is used")
+            }
+            Self::Taken { server, tool, wanted, exposed } => {
+                write!(f, "tool {tool:?} of server {server} is exposed as {exposed:?}: {wanted:?} is taken")
+            }
+            Self::TooLong { server, exposed } => write!(
+                f,
+                "tool name {exposed:?} of server {server} has more than {LONGEST_NAME} characters, \
+                 which common clients refuse; set a shorter spec.toolPrefix"
+            ),
+        }
+    }
+}
+
+/// Exposed names for the tools of `servers`, which must be sorted by name: for each server in turn, for each of its
+/// tools in turn, the name or `None` where the tool is left out.
+///
+/// A tool is called `<lead>_<prefix>_<tool>`; where its own name begins with the prefix already, that is not repeated,
+/// unless two tools would then be called the same. The same input always gives the same names.
+pub fn expose(lead: &str, servers: &[Named<'_>]) -> (Vec<Vec<Option<String>>>, Vec<NamingProblem>) {
+    let mut problems = Vec::new();
+    // How many tools would have each full and each short name: a short name is used where it is alone.
+    let mut wanted: HashMap<String, usize> = HashMap::new();
+    for server in servers {
+        for tool in &server.tools {
+            *wanted.entry(full(lead, server.prefix, tool)).or_default() += 1;
+            if let Some(short) = short(lead, server.prefix, tool) {
+                *wanted.entry(short).or_default() += 1;
+            }
+        }
+    }
+    let mut taken: HashSet<String> = HashSet::new();
+    let mut names = Vec::with_capacity(servers.len());
+    for server in servers {
+        let mut own: HashSet<&str> = HashSet::new();
+        let mut exposed_names = Vec::with_capacity(server.tools.len());
+        for tool in &server.tools {
+            if !own.insert(tool) {
+                problems
+                    .push(NamingProblem::Twice { server: server.server.clone(), tool: (*tool).to_owned() });
+                exposed_names.push(None);
+                continue;
+            }
+            let short = short(lead, server.prefix, tool).filter(|name| wanted.get(name) == Some(&1));
+            let usual = short.unwrap_or_else(|| full(lead, server.prefix, tool));
+            let exposed = free(&taken, &usual, || full(lead, server.server.as_str(), tool));
+            if exposed != usual {
+                problems.push(NamingProblem::Taken {
+                    server: server.server.clone(),
+                    tool: (*tool).to_owned(),
+                    wanted: usual,
+                    exposed: exposed.clone(),
+                });
+            }
+            if exposed.chars().count() > LONGEST_NAME {
+                problems
+                    .push(NamingProblem::TooLong { server: server.server.clone(), exposed: exposed.clone() });
+            }
+            taken.insert(exposed.clone());
+            exposed_names.push(Some(exposed));
+        }
+        names.push(exposed_names);
+    }
+    (names, problems)
+}
+
+fn full(lead: &str, prefix: &str, tool: &str) -> String {
+    format!("{lead}_{prefix}_{tool}")
+}
+
+fn short(lead: &str, prefix: &str, tool: &str) -> Option<String> {
+    let rest = tool.strip_prefix(prefix)?;
+    (rest.starts_with(['_', '-', '.']) && rest.len() > 1).then(|| format!("{lead}_{tool}"))
+}
+
+/// `usual` where it is free, else `other`, else `other` with the first free number.
+fn free(taken: &HashSet<String>, usual: &str, other: impl Fn() -> String) -> String {
+    if !taken.contains(usual) {
+        return usual.to_owned();
+    }
+    let other = other();
+    if !taken.contains(&other) {
+        return other;
+    }
+    let mut numbered = (2_u64..).map(|number| format!("{other}_{number}"));
+    numbered.find(|name| !taken.contains(name)).unwrap_or(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn names(servers: &[(&str, &str, &[&str])]) -> (Vec<Option<String>>, Vec<String>) {
+        let owned: Vec<(ServerName, &str, &[&str])> =
+            servers.iter().map(|(name, prefix, tools)| (name.parse().unwrap(), *prefix, *tools)).collect();
+        let named: Vec<Named<'_>> = owned
+            .iter()
+            .map(|(server, prefix, tools)| Named { server, prefix, tools: tools.to_vec() })
+            .collect();
+        let (names, problems) = expose("x", &named);
+        (names.into_iter().flatten().collect(), problems.iter().map(ToString::to_string).collect())
+    }
+
+    fn some(names: &[&str]) -> Vec<Option<String>> {
+        names.iter().map(|name| Some((*name).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_prefix_stands_before_each_name_once() {
+        let (exposed, problems) = names(&[
+            ("git", "git", &["status", "git_log", "github", "git_"]),
+            ("wiki", "w", &["w_find", "wiki_find"]),
+        ]);
+        let expected =
+            ["x_git_status", "x_git_log", "x_git_github", "x_git_git_", "x_w_find", "x_w_wiki_find"];
+        assert_eq!(exposed, some(&expected));
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+
+    #[test]
+    fn a_prefix_is_repeated_where_two_names_would_be_equal() {
+        let (exposed, problems) = names(&[("git", "git", &["git_log", "log"])]);
+        assert_eq!(exposed, some(&["x_git_git_log", "x_git_log"]));
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+
+    #[test]
+    fn a_taken_name_goes_to_the_first_server() {
+        let (exposed, problems) = names(&[("a", "p", &["t"]), ("b", "p", &["t"]), ("c", "p", &["t"])]);
+        assert_eq!(exposed, some(&["x_p_t", "x_b_t", "x_c_t"]));
+        assert_eq!(problems[0], r#"tool "t" of server b is exposed as "x_b_t": "x_p_t" is taken"#);
+        assert_eq!(problems.len(), 2);
+    }
+
+    #[test]
+    fn a_tool_listed_twice_is_exposed_once() {
+        let (exposed, problems) = names(&[("a", "a", &["t", "t"])]);
+        assert_eq!(exposed, [Some("x_a_t".to_owned()), None]);
+        assert_eq!(problems, [r#"server a lists two tools named "t"; the first one is used"#]);
+    }
+
+    #[test]
+    fn a_long_name_is_reported() {
+        let long = "t".repeat(61);
+        let (_, problems) = names(&[("a", "a", &[&long])]);
+        assert!(problems[0].contains("more than 64 characters"), "{problems:?}");
+    }
+
+    proptest! {
+        /// Whatever servers are called and list, no two tools are exposed under one name.
+        #[test]
+        fn exposed_names_are_unique(
+            servers in proptest::collection::btree_map(
+                "[ab]{1,2}",
+                ("[ab]{1,2}(_[ab])?", proptest::collection::vec("([ab]_?){1,3}", 0..5)),
+                0..5,
+            )
+        ) {
+            let owned: Vec<(ServerName, String, Vec<String>)> =
+                servers.into_iter().map(|(n, (p, t))| (n.parse().unwrap(), p, t)).collect();
+            let named: Vec<Named<'_>> = owned
+                .iter()
+                .map(|(server, prefix, tools)| {
+                    Named { server, prefix, tools: tools.iter().map(String::as_str).collect() }
+                })
+                .collect();
+            let (names, _) = expose("x", &named);
+            let mut exposed: Vec<String> = names.into_iter().flatten().flatten().collect();
+            let count = exposed.len();
+            exposed.sort();
+            exposed.dedup();
+            prop_assert_eq!(exposed.len(), count);
+        }
+    }
+}
