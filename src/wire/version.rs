@@ -6,6 +6,8 @@ use std::str::FromStr;
 /// A version of MCP in which a session is opened by `initialize`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProtocolVersion {
+    /// 2024-11-05: spoken with servers only, of which many stdio ones know nothing newer.
+    V2024_11_05,
     /// 2025-03-26: the first with streamable HTTP; the only one with batches.
     V2025_03_26,
     /// 2025-06-18: adds the `MCP-Protocol-Version` header, drops batches.
@@ -15,8 +17,11 @@ pub enum ProtocolVersion {
 }
 
 impl ProtocolVersion {
-    /// Every version spoken, oldest first.
-    pub const ALL: [Self; 3] = [Self::V2025_03_26, Self::V2025_06_18, Self::V2025_11_25];
+    /// Every version, oldest first.
+    pub const ALL: [Self; 4] = [Self::V2024_11_05, Self::V2025_03_26, Self::V2025_06_18, Self::V2025_11_25];
+
+    /// The oldest version with streamable HTTP, and so the oldest that clients can speak with us.
+    pub const OLDEST_FOR_CLIENTS: Self = Self::V2025_03_26;
 
     /// The newest version, offered to servers and to clients that ask for one that is not known.
     pub const LATEST: Self = Self::V2025_11_25;
@@ -24,6 +29,7 @@ impl ProtocolVersion {
     /// As it is written on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::V2024_11_05 => "2024-11-05",
             Self::V2025_03_26 => "2025-03-26",
             Self::V2025_06_18 => "2025-06-18",
             Self::V2025_11_25 => "2025-11-25",
@@ -33,7 +39,7 @@ impl ProtocolVersion {
     /// What a server answers to a client that asks for `requested`: the same version where it is known, else the
     /// newest one (2025-11-25, basic/lifecycle, "Version Negotiation").
     pub fn negotiate(requested: &str) -> Self {
-        requested.parse().unwrap_or(Self::LATEST)
+        requested.parse().ok().filter(|version| *version >= Self::OLDEST_FOR_CLIENTS).unwrap_or(Self::LATEST)
     }
 
     /// Whether a POST may carry an array of messages.
@@ -59,7 +65,7 @@ impl fmt::Display for ProtocolVersion {
 
 /// A protocol version that is not spoken here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("protocol version {0:?} is not supported; supported are 2025-03-26, 2025-06-18 and 2025-11-25")]
+#[error("protocol version {0:?} is not supported; supported are 2024-11-05 (servers only), 2025-03-26, 2025-06-18 and 2025-11-25")]
 pub struct UnknownVersion(String);
 
 /// How a request relates to others, chosen for each request by itself, as one endpoint may serve several.
@@ -92,8 +98,8 @@ mod tests {
 
     #[test]
     fn known_versions_are_kept_and_others_get_the_newest() {
-        for version in ProtocolVersion::ALL {
-            assert_eq!(ProtocolVersion::negotiate(version.as_str()), version);
+        for version in &ProtocolVersion::ALL[1..] {
+            assert_eq!(ProtocolVersion::negotiate(version.as_str()), *version);
         }
         assert_eq!(ProtocolVersion::negotiate("2024-11-05"), ProtocolVersion::LATEST);
         assert_eq!(ProtocolVersion::negotiate(""), ProtocolVersion::LATEST);

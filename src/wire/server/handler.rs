@@ -255,7 +255,7 @@ impl<E: Endpoint> StreamableHttp<E> {
         self.events(head, reader, activity)
     }
 
-    fn get(&self, context: &RequestContext) -> HandlerResult {
+    fn get(self: &Arc<Self>, context: &RequestContext) -> HandlerResult {
         if !accepts(&context.headers, "text/event-stream") {
             let why = "a client must accept text/event-stream";
             return Err(refuse(StatusCode::NOT_ACCEPTABLE, RpcError::INVALID_REQUEST, why));
@@ -271,7 +271,7 @@ impl<E: Endpoint> StreamableHttp<E> {
         Ok(self.events(head, reader, entry.activity()))
     }
 
-    async fn delete(&self, context: &RequestContext) -> HandlerResult {
+    async fn delete(self: &Arc<Self>, context: &RequestContext) -> HandlerResult {
         self.session(context)?;
         if let Some(entry) = session_id(&context.headers).and_then(|id| self.table.remove(id)) {
             self.close(entry).await;
@@ -279,13 +279,20 @@ impl<E: Endpoint> StreamableHttp<E> {
         Ok(status(StatusCode::NO_CONTENT))
     }
 
-    fn session(&self, context: &RequestContext) -> Result<Arc<Entry<E::Session>>, Box<Response<Body>>> {
+    fn session(self: &Arc<Self>, context: &RequestContext) -> Result<Arc<Entry<E::Session>>, Box<Response<Body>>> {
         let Some(id) = session_id(&context.headers) else {
             let why = "the Mcp-Session-Id header is missing; send initialize first";
             return Err(refuse(StatusCode::BAD_REQUEST, RpcError::INVALID_REQUEST, why));
         };
         // 404 tells the client to initialize again ("Session Management", item 4).
-        self.table.get(id).filter(|entry| entry.path == context.path).ok_or_else(|| {
+        let entry = self.table.get(id).filter(|entry| entry.path == context.path);
+        if entry.as_ref().is_some_and(|entry| entry.is_ended())
+            && let Some(ended) = self.table.remove(id)
+        {
+            let server = Arc::clone(self);
+            self.tracker.spawn(async move { server.close(ended).await });
+        }
+        entry.filter(|entry| !entry.is_ended()).ok_or_else(|| {
             let why = "this session is not known, or is over; send initialize again";
             refuse(StatusCode::NOT_FOUND, RpcError::INVALID_REQUEST, why)
         })
@@ -347,7 +354,7 @@ impl<E: Endpoint> StreamableHttp<E> {
             loop {
                 tokio::time::sleep(period).await;
                 for entry in self.table.take_expired(self.config.session_idle) {
-                    info!("a session was idle for too long and is closed");
+                    debug!("a session was idle for too long, or has ended");
                     self.close(entry).await;
                 }
             }

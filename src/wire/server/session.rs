@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,11 +53,19 @@ const FINISHED_STREAMS: usize = 16;
 pub struct SessionHandle {
     id: SessionId,
     standalone: Arc<EventStream>,
+    ended: Arc<AtomicBool>,
 }
 
 impl SessionHandle {
     pub(super) fn new(id: SessionId) -> Self {
-        Self { id, standalone: EventStream::new(STANDALONE, Limits::default()) }
+        Self { id, standalone: EventStream::new(STANDALONE, Limits::default()), ended: Arc::default() }
+    }
+
+    /// Ends the session from the endpoint's side: from now on the client is told that it is not known, which makes it
+    /// initialize again. [`closed`](super::Endpoint::closed) is called soon.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.standalone.finish();
     }
 
     /// The name of the session.
@@ -148,6 +156,11 @@ impl<S> Entry<S> {
         for stream in lock(&self.streams).drain(..) {
             stream.finish();
         }
+    }
+
+    /// Whether the endpoint has ended the session.
+    pub(super) fn is_ended(&self) -> bool {
+        self.handle.ended.load(Ordering::Acquire)
     }
 
     fn idle_since(&self) -> Option<Instant> {
@@ -243,9 +256,9 @@ impl<S> Table<S> {
         lock(&self.inner).sessions.remove(id)
     }
 
-    /// Takes out what has been idle for `limit`.
+    /// Takes out what has been idle for `limit`, or has ended.
     pub(super) fn take_expired(&self, limit: Duration) -> Vec<Arc<Entry<S>>> {
-        let expired = |entry: &Entry<S>| entry.idle_since().is_some_and(|since| since.elapsed() >= limit);
+        let expired = |entry: &Entry<S>| entry.is_ended() || entry.idle_since().is_some_and(|since| since.elapsed() >= limit);
         lock(&self.inner).sessions.extract_if(|_, entry| expired(entry)).map(|(_, entry)| entry).collect()
     }
 

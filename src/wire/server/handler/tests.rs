@@ -51,6 +51,7 @@ impl Endpoint for Echo {
             "noisy" => reply.send(rpc::notification("note", None), Weight::Droppable),
             "wait" => self.release.acquire().await.unwrap().forget(),
             "push" => session.0.standalone().push(rpc::notification("pushed", None), Weight::Droppable),
+            "end" => session.0.end(),
             "drop" => return,
             _ => {}
         }
@@ -231,6 +232,18 @@ async fn a_deleted_session_is_gone() {
         send(&server, request(Method::DELETE, Some(&session), "")).await.status,
         StatusCode::NOT_FOUND
     );
+}
+
+#[tokio::test]
+async fn a_session_that_the_endpoint_ends_is_gone() {
+    let (server, _) = server(ServerConfig::default());
+    let session = open(&server, "{}").await;
+    assert!(post(&server, &session, &call("end")).await.body.contains("\"end\""));
+    assert_eq!(post(&server, &session, &call("echo")).await.status, StatusCode::NOT_FOUND);
+    server.tracker.close();
+    server.stop.cancel();
+    server.tracker.wait().await;
+    assert_eq!(*server.endpoint().closed.lock().unwrap(), [session]);
 }
 
 #[tokio::test]
