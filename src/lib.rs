@@ -4,6 +4,7 @@ pub mod aggregator;
 pub mod binary_resolver;
 pub mod bridge;
 pub mod config;
+pub mod environment;
 pub mod gateway;
 pub mod instance;
 pub mod mcpserver;
@@ -13,3 +14,5 @@ pub mod subprocess;
 pub mod telemetry;
 pub mod wire;
 pub mod yaml_applier;
+
+mod yaml;

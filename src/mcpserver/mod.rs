@@ -1,7 +1,63 @@
 //! The MCPServer resource: its type, the one validator, and the store of definition files.
 //!
+//! A [`Reader`] turns a file into a [`Definition`] or into [`Invalid`], which holds every mistake of the file with its
+//! line and column. [`Reader::scan`] does so for a directory.
+//!
+//! Invariants: a [`Definition`] that exists is valid; one bad file does not hide another; a directory that cannot be
+//! read is an error and never an empty set; no secret is in a `Debug`, an error or a mistake.
+//!
 //! Knows nothing of gateways and nothing of MCP.
 
+mod auth;
+mod change;
+mod definition;
+mod expand;
+mod invalid;
 mod name;
+mod reader;
+mod secret;
+mod spec;
+mod store;
 
+pub use auth::{Auth, AuthKind, AuthorizationServer, InvalidIssuer, Issuer, TokenExchange};
+pub use change::Change;
+pub use definition::{
+    ArgumentName, Definition, EnvPattern, Family, InvalidArgumentName, InvalidEnvPattern, InvalidToolPrefix,
+    Isolation, Remote, Route, Stdio, ToolPrefix, Transport,
+};
+pub use invalid::Invalid;
 pub use name::{InvalidServerName, ServerName};
+pub use reader::{API_VERSION, KIND, Reader};
+pub use secret::Secret;
+pub use store::{ContentHash, Entry, Scan, ScanError};
+
+pub use crate::yaml::{Mistake, Position};
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Definition, Invalid, Reader};
+    use crate::environment::Environment;
+
+    /// A reader for `/etc/sidegate` with a few variables.
+    pub(super) fn reader() -> Reader {
+        let environment = Environment::from_iter([("TZ", "Europe/Berlin"), ("TOKEN", "hunter22")]);
+        Reader::new(Path::new("/etc/sidegate"), environment).unwrap()
+    }
+
+    fn read(spec: &str) -> Result<Definition, Invalid> {
+        let text = format!("apiVersion: sidegate.dev/v1alpha1\nkind: MCPServer\nspec: {{{spec}}}\n");
+        reader().read(Path::new("time.yaml"), text.as_bytes())
+    }
+
+    /// The definition of a spec in flow style.
+    pub(super) fn definition(spec: &str) -> Definition {
+        read(spec).unwrap_or_else(|invalid| panic!("{invalid}"))
+    }
+
+    /// The mistakes of a spec in flow style, one a line.
+    pub(super) fn mistakes(spec: &str) -> String {
+        read(spec).unwrap_err().to_string()
+    }
+}

@@ -1,0 +1,410 @@
+//! The directory of definition files.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::reader::name_of;
+use super::{Definition, Invalid, Reader, ServerName};
+use crate::yaml::{MAX_BYTES, Mistake};
+
+/// What is in a directory of definitions at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scan {
+    /// One entry a file, sorted by path.
+    pub entries: Vec<Entry>,
+}
+
+/// One definition file.
+///
+/// Two equal entries mean the same; whoever looks for changes compares entries, not hashes alone, since an outcome
+/// depends on other things as well (another file of the same name, say).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The file, in the directory as it was given.
+    pub path: PathBuf,
+    /// The name its stem gives; `None` when that is no server name.
+    pub name: Option<ServerName>,
+    /// The hash of its content; `None` when it could not be read whole.
+    pub hash: Option<ContentHash>,
+    /// The definition, or everything that is wrong.
+    pub outcome: Result<Arc<Definition>, Invalid>,
+}
+
+/// The SHA-256 of a file's content. `Display` is lower-case hex.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ContentHash([u8; 32]);
+
+impl ContentHash {
+    /// The hash of `content`.
+    pub fn of(content: &[u8]) -> Self {
+        Self(Sha256::digest(content).into())
+    }
+}
+
+impl fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a directory of definitions cannot be read. Neither means that definitions were deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// There is no such directory; whether that is right is the caller's to know.
+    #[error("the directory {} does not exist", .path.display())]
+    NotFound {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It is there and cannot be read.
+    #[error("the directory {} cannot be read", .path.display())]
+    Unreadable {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Reader {
+    /// Reads a definition file. Blocks on the file system.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes of the file, or why it could not be read.
+    pub fn read_file(&self, path: &Path) -> Result<Definition, Invalid> {
+        match content_of(path) {
+            Ok(content) => self.read(path, &content),
+            Err(refusal) => Err(refusal.invalid(path)),
+        }
+    }
+
+    /// Reads every `*.yaml` and `*.yml` of `dir`, in any case. Hidden files and what editors leave behind are passed
+    /// over; symbolic links are followed. Blocks on the file system.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be listed. What is wrong with a file is in its entry.
+    pub fn scan(&self, dir: &Path) -> Result<Scan, ScanError> {
+        let failed = |source: io::Error| match source.kind() {
+            // A link into the void is not a directory that was never made: what it leads to may come back.
+            io::ErrorKind::NotFound if dir.symlink_metadata().is_err() => {
+                ScanError::NotFound { path: dir.to_owned() }
+            }
+            _ => ScanError::Unreadable { path: dir.to_owned(), source },
+        };
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(dir).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            if is_definition(&name) {
+                paths.push(dir.join(name));
+            }
+        }
+        paths.sort();
+        let mut entries: Vec<_> = paths.into_iter().filter_map(|path| self.entry(path)).collect();
+        refuse_rivals(&mut entries);
+        Ok(Scan { entries })
+    }
+
+    /// `None` when the file went away since it was listed.
+    fn entry(&self, path: PathBuf) -> Option<Entry> {
+        let name = name_of(&path).ok();
+        let (hash, outcome) = match content_of(&path) {
+            Ok(content) => (Some(ContentHash::of(&content)), self.read(&path, &content).map(Arc::new)),
+            Err(Refusal::Gone) => return None,
+            Err(refusal) => (None, Err(refusal.invalid(&path))),
+        };
+        Some(Entry { path, name, hash, outcome })
+    }
+}
+
+fn is_definition(file: &OsStr) -> bool {
+    let path = Path::new(file);
+    let known = path.extension().is_some_and(|extension| {
+        extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml")
+    });
+    // Dot files are also how a ConfigMap volume keeps its generations ("..data"); "#x#" and "~$x" are editors'.
+    known && !matches!(file.as_encoded_bytes().first(), Some(b'.' | b'#' | b'~'))
+}
+
+/// Files that would define the same server are all refused: which one was meant only their author knows.
+fn refuse_rivals(entries: &mut [Entry]) {
+    let mut files: BTreeMap<ServerName, Vec<usize>> = BTreeMap::new();
+    for (index, entry) in entries.iter().enumerate() {
+        if let Some(name) = &entry.name {
+            files.entry(name.clone()).or_default().push(index);
+        }
+    }
+    for (name, indices) in files.into_iter().filter(|(_, indices)| indices.len() > 1) {
+        let paths: Vec<_> = indices.iter().map(|&index| entries[index].path.display().to_string()).collect();
+        let problem = format!("{} all define the server {:?}", paths.join(" and "), name.as_str());
+        for index in indices {
+            let entry = &mut entries[index];
+            let rivals = Mistake::of_file(problem.clone(), Some("keep one of them".to_owned()));
+            match &mut entry.outcome {
+                Ok(_) => entry.outcome = Err(Invalid { path: entry.path.clone(), mistakes: vec![rivals] }),
+                Err(invalid) => invalid.mistakes.push(rivals),
+            }
+        }
+    }
+}
+
+/// Why a file was not read.
+#[derive(Debug)]
+enum Refusal {
+    /// It is not there, not even as a symbolic link.
+    Gone,
+    NotAFile,
+    TooLarge(u64),
+    Io(io::Error),
+}
+
+impl Refusal {
+    fn invalid(self, path: &Path) -> Invalid {
+        let mistake = match self {
+            Self::Gone => Mistake::of_file("the file does not exist", None),
+            Self::NotAFile => Mistake::of_file("not a regular file", Some("move it away".to_owned())),
+            Self::TooLarge(bytes) => {
+                let advice = format!("a definition has at most {} KiB", MAX_BYTES >> 10);
+                Mistake::of_file(format!("{bytes} bytes large"), Some(advice))
+            }
+            Self::Io(error) if error.kind() == io::ErrorKind::NotFound => Mistake::of_file(
+                "a symbolic link to a file that does not exist",
+                Some("mend or remove it".to_owned()),
+            ),
+            Self::Io(error) => Mistake::of_file(format!("cannot be read: {error}"), None),
+        };
+        Invalid { path: path.to_owned(), mistakes: vec![mistake] }
+    }
+}
+
+fn content_of(path: &Path) -> Result<Vec<u8>, Refusal> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // Opening a FIFO waits for its writer otherwise. Regular files do not know the flag.
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    }
+    let file = options.open(path).map_err(|error| {
+        let gone = error.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err();
+        if gone { Refusal::Gone } else { Refusal::Io(error) }
+    })?;
+    let metadata = file.metadata().map_err(Refusal::Io)?;
+    if !metadata.is_file() {
+        return Err(Refusal::NotAFile);
+    }
+    let limit = MAX_BYTES as u64;
+    if metadata.len() > limit {
+        return Err(Refusal::TooLarge(metadata.len()));
+    }
+    let mut content = Vec::new();
+    // One byte more than allowed tells whether it grew since.
+    file.take(limit + 1).read_to_end(&mut content).map_err(Refusal::Io)?;
+    if content.len() > MAX_BYTES { Err(Refusal::TooLarge(content.len() as u64)) } else { Ok(content) }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use rstest::rstest;
+
+    use super::*;
+    use crate::mcpserver::tests::reader;
+
+    const TIME: &str =
+        "apiVersion: sidegate.dev/v1alpha1\nkind: MCPServer\nspec: {type: stdio, command: x}\n";
+
+    fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(dir.path().join(name), content).unwrap();
+        }
+        dir
+    }
+
+    /// What a scan finds, a line for each entry.
+    fn found(dir: &Path) -> Vec<String> {
+        let line = |entry: &Entry| {
+            let file = entry.path.file_name().unwrap().to_string_lossy();
+            match &entry.outcome {
+                Ok(definition) => format!("{file} = {}", definition.name),
+                Err(invalid) => format!("{file}: {}", invalid.mistakes[0].problem),
+            }
+        };
+        reader().scan(dir).unwrap().entries.iter().map(line).collect()
+    }
+
+    #[test]
+    fn definitions_are_found_and_the_rest_is_passed_over() {
+        let dir = directory(&[
+            ("a.yaml", TIME),
+            ("b.yml", TIME),
+            ("c.YAML", TIME),
+            ("d.Yml", TIME),
+            ("README.md", ""),
+            ("yaml", ""),
+            (".yaml", ""),
+            (".a.yaml.swp", ""),
+            (".hidden.yaml", ""),
+            ("a.yaml~", ""),
+            ("#a.yaml#", ""),
+            ("#a.yaml", ""),
+            ("~$a.yaml", ""),
+            ("a.yaml.tmp", ""),
+        ]);
+        symlink("nowhere", dir.path().join(".#a.yaml")).unwrap();
+        assert_eq!(found(dir.path()), ["a.yaml = a", "b.yml = b", "c.YAML = c", "d.Yml = d"]);
+    }
+
+    #[test]
+    fn a_bad_file_does_not_hide_a_good_one() {
+        let dir = directory(&[
+            ("bad.yaml", "spec: ["),
+            ("empty.yaml", ""),
+            ("Bad Name.yaml", TIME),
+            ("good.yaml", TIME),
+        ]);
+        assert_eq!(
+            found(dir.path()),
+            [
+                "Bad Name.yaml: \"Bad Name\" is not a server name",
+                "bad.yaml: not YAML: while parsing a node, did not find expected node content",
+                "empty.yaml: the file is empty",
+                "good.yaml = good",
+            ]
+        );
+        let scan = reader().scan(dir.path()).unwrap();
+        assert_eq!(scan.entries[0].name, None);
+        assert_eq!(scan.entries[1].name.as_ref().map(ServerName::as_str), Some("bad"));
+        assert_eq!(scan.entries[3].hash, Some(ContentHash::of(TIME.as_bytes())));
+    }
+
+    #[test]
+    fn files_of_one_name_are_all_refused() {
+        let dir = directory(&[("a.yaml", TIME), ("a.yml", "{}"), ("a.YML", TIME), ("b.yaml", TIME)]);
+        let scan = reader().scan(dir.path()).unwrap();
+        for entry in &scan.entries[..3] {
+            let report = entry.outcome.as_ref().unwrap_err().to_string();
+            assert!(
+                ["a.YML and ", "a.yaml and ", "a.yml all define the server \"a\""]
+                    .iter()
+                    .all(|p| report.contains(p)),
+                "{report}"
+            );
+        }
+        assert!(scan.entries[3].outcome.is_ok());
+
+        fs::remove_file(dir.path().join("a.yml")).unwrap();
+        fs::remove_file(dir.path().join("a.YML")).unwrap();
+        let after = reader().scan(dir.path()).unwrap();
+        assert!(after.entries[0].outcome.is_ok());
+        assert_eq!(after.entries[0].hash, scan.entries[1].hash);
+        assert_ne!(after.entries[0], scan.entries[1]);
+    }
+
+    #[test]
+    fn scans_compare_by_meaning() {
+        let dir = directory(&[("a.yaml", TIME)]);
+        let first = reader().scan(dir.path()).unwrap();
+        fs::write(dir.path().join("a.yaml"), TIME).unwrap();
+        assert_eq!(reader().scan(dir.path()).unwrap(), first);
+        fs::write(dir.path().join("a.yaml"), TIME.replace("command: x", "command: y")).unwrap();
+        assert_ne!(reader().scan(dir.path()).unwrap(), first);
+    }
+
+    /// As the kubelet lays out a volume: files are links through "..data", which is renamed into place.
+    #[test]
+    fn config_map_volumes_are_followed() {
+        let dir = directory(&[]);
+        let publish = |generation: &str, command: &str| {
+            let hidden = dir.path().join(generation);
+            fs::create_dir(&hidden).unwrap();
+            fs::write(hidden.join("time.yaml"), TIME.replace("command: x", command)).unwrap();
+            symlink(generation, dir.path().join("..data_tmp")).unwrap();
+            fs::rename(dir.path().join("..data_tmp"), dir.path().join("..data")).unwrap();
+        };
+        publish("..2026_01_01", "command: one");
+        symlink("..data/time.yaml", dir.path().join("time.yaml")).unwrap();
+        let first = reader().scan(dir.path()).unwrap();
+        assert_eq!(found(dir.path()), ["time.yaml = time"]);
+
+        publish("..2026_01_02", "command: two");
+        let second = reader().scan(dir.path()).unwrap();
+        assert_eq!(found(dir.path()), ["time.yaml = time"]);
+        assert_ne!(first.entries[0].hash, second.entries[0].hash);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_entry() {
+        let dir = directory(&[]);
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("dir.yaml")).unwrap();
+        fs::write(at("large.yaml"), vec![b' '; MAX_BYTES + 1]).unwrap();
+        symlink("nowhere", at("dangling.yaml")).unwrap();
+        symlink("loop.yaml", at("loop.yaml")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at("pipe.yaml"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        let found = found(dir.path());
+        assert!(found[3].starts_with("loop.yaml: cannot be read: "), "{found:?}");
+        assert_eq!(found[0], "dangling.yaml: a symbolic link to a file that does not exist");
+        assert_eq!(found[1], "dir.yaml: not a regular file");
+        assert_eq!(found[2], "large.yaml: 1048577 bytes large");
+        assert_eq!(found[4], "pipe.yaml: not a regular file");
+    }
+
+    #[test]
+    fn a_file_of_the_largest_size_is_read() {
+        let dir = directory(&[("a.yaml", &format!("{TIME}{}", "#".repeat(MAX_BYTES - TIME.len())))]);
+        assert_eq!(found(dir.path()), ["a.yaml = a"]);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_read_is_no_empty_one() {
+        let dir = directory(&[("file", "")]);
+        symlink("loop", dir.path().join("loop")).unwrap();
+        symlink("nowhere", dir.path().join("dangling")).unwrap();
+        for name in ["file", "loop", "dangling"] {
+            let error = reader().scan(&dir.path().join(name)).unwrap_err();
+            assert!(matches!(error, ScanError::Unreadable { .. }), "{error:?}");
+        }
+        let error = reader().scan(&dir.path().join("absent")).unwrap_err();
+        assert!(matches!(error, ScanError::NotFound { .. }), "{error:?}");
+        assert_eq!(reader().scan(directory(&[]).path()).unwrap(), Scan::default());
+    }
+
+    #[rstest]
+    #[case("absent.yaml", "the file does not exist")]
+    #[case("bad.yaml", "expected a mapping, found text; write \"key: value\" lines below it")]
+    fn single_files_are_read(#[case] file: &str, #[case] problem: &str) {
+        let dir = directory(&[("good.yaml", TIME), ("bad.yaml", "x")]);
+        assert_eq!(reader().read_file(&dir.path().join("good.yaml")).unwrap().name.as_str(), "good");
+        let report = reader().read_file(&dir.path().join(file)).unwrap_err().to_string();
+        assert!(
+            report.starts_with(&format!("{}/{file}:", dir.path().display())) && report.ends_with(problem),
+            "{report}"
+        );
+    }
+}

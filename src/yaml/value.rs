@@ -1,0 +1,350 @@
+//! Typed access to a tree that notes mistakes and goes on.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use serde_json::{Map, Number};
+
+use super::mistake::{Collector, Position, joined, shown};
+use super::node::{Kind, Node};
+use super::scalar::Resolved;
+
+/// A node with its path. Each accessor returns `None` after noting what is wrong.
+#[derive(Clone)]
+pub(crate) struct Value<'a> {
+    node: &'a Node,
+    /// Where the key of this value is, for what is wrong with having the key at all.
+    key_at: Position,
+    path: String,
+    mistakes: &'a Collector,
+}
+
+impl<'a> Value<'a> {
+    /// The document.
+    pub(crate) fn root(node: &'a Node, mistakes: &'a Collector) -> Self {
+        Self { node, key_at: node.at, path: String::new(), mistakes }
+    }
+
+    /// Where the value begins.
+    pub(crate) fn position(&self) -> Position {
+        self.node.at
+    }
+
+    /// The path, such as `spec.args[0]`.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Notes that the value is wrong.
+    pub(crate) fn wrong(&self, problem: impl Into<String>, advice: impl Into<Option<String>>) {
+        self.mistakes.note(self.node.at, &self.path, problem, advice);
+    }
+
+    /// Notes that the key should not be here.
+    pub(crate) fn misplaced(&self, problem: impl Into<String>, advice: impl Into<Option<String>>) {
+        self.mistakes.note(self.key_at, &self.path, problem, advice);
+    }
+
+    fn expected(&self, expected: &str, advice: impl Into<Option<String>>) {
+        self.wrong(format!("expected {expected}, found {}", self.node.what()), advice);
+    }
+
+    /// Text. Numbers, `true` and `false` must be quoted to be text.
+    pub(crate) fn text(&self) -> Option<&'a str> {
+        match &self.node.kind {
+            Kind::Scalar { text, resolved: Resolved::Text } => Some(text),
+            Kind::Scalar { resolved, .. } if *resolved != Resolved::Null => {
+                self.expected("text", "put it in quotes".to_owned());
+                None
+            }
+            _ => {
+                self.expected("text", None);
+                None
+            }
+        }
+    }
+
+    /// Text that is not empty.
+    pub(crate) fn filled(&self) -> Option<&'a str> {
+        let text = self.text()?;
+        if text.is_empty() {
+            self.wrong("empty", "write a value or remove the key".to_owned());
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Text that is one of a type's values. The type's error says what is wrong; it must not repeat secrets.
+    pub(crate) fn parsed<T: FromStr<Err: Display>>(&self) -> Option<T> {
+        self.text()?.parse().map_err(|error: T::Err| self.wrong(error.to_string(), None)).ok()
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        match &self.node.kind {
+            Kind::Scalar { resolved: Resolved::Bool(value), .. } => Some(*value),
+            _ => {
+                self.expected("true or false", "write true or false, without quotes".to_owned());
+                None
+            }
+        }
+    }
+
+    /// A whole number in `range`; `unit` completes the advice, as in "write a whole number of seconds from 1 to 300".
+    pub(crate) fn integer(&self, range: RangeInclusive<u64>, unit: &str) -> Option<u64> {
+        let advice = || {
+            let bounds = match (*range.start(), *range.end()) {
+                (0, u64::MAX) => String::new(),
+                (start, u64::MAX) => format!(", at least {start}"),
+                (start, end) => format!(" from {start} to {end}"),
+            };
+            format!("write a whole number{unit}{bounds}")
+        };
+        match &self.node.kind {
+            Kind::Scalar { resolved: Resolved::Integer(integer), text } => {
+                let fitting = u64::try_from(*integer).ok().filter(|integer| range.contains(integer));
+                if fitting.is_none() {
+                    self.wrong(format!("{} is out of range", cut(text)), advice());
+                }
+                fitting
+            }
+            _ => {
+                self.expected("a whole number", advice());
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub(crate) fn one_of<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text()?;
+        let found = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let words = || choices.iter().map(|(word, _)| *word);
+            let advice = match nearest(text, words()) {
+                Some(word) => format!("did you mean {word:?}?"),
+                None => format!("write {}", joined(words(), "or")),
+            };
+            self.wrong(format!("unknown value {}", shown(text)), advice);
+        }
+        found
+    }
+
+    /// The items of a list.
+    pub(crate) fn list(&self) -> Option<Vec<Value<'a>>> {
+        let Kind::List(items) = &self.node.kind else {
+            let scalar = matches!(self.node.kind, Kind::Scalar { .. });
+            self.expected("a list", scalar.then(|| "write it in brackets, [a, b]".to_owned()));
+            return None;
+        };
+        let item = |(index, node): (usize, &'a Node)| Value {
+            node,
+            key_at: node.at,
+            path: format!("{}[{index}]", self.path),
+            mistakes: self.mistakes,
+        };
+        Some(items.iter().enumerate().map(item).collect())
+    }
+
+    /// A list of texts that are not empty.
+    pub(crate) fn texts(&self) -> Option<Vec<&'a str>> {
+        self.list()?.iter().map(Value::filled).collect::<Vec<_>>().into_iter().collect()
+    }
+
+    /// The entries of a mapping whose keys are the user's.
+    pub(crate) fn entries(&self) -> Option<Vec<(&'a str, Value<'a>)>> {
+        let Kind::Map(entries) = &self.node.kind else {
+            self.expected("a mapping", "write \"key: value\" lines below it".to_owned());
+            return None;
+        };
+        let entry = |(key, node): &'a (super::node::Key, Node)| {
+            let path = child_path(&self.path, &key.text);
+            (key.text.as_str(), Value { node, key_at: key.at, path, mistakes: self.mistakes })
+        };
+        Some(entries.iter().map(entry).collect())
+    }
+
+    /// The entries of a mapping whose keys are ours; others are noted.
+    pub(crate) fn fields(&self, allowed: &'static [&'static str]) -> Option<Fields<'a>> {
+        let entries = self.entries()?;
+        let mut meant = Vec::new();
+        for (key, value) in &entries {
+            if !allowed.contains(key) {
+                let guess = nearest(key, allowed.iter().copied());
+                let advice = match guess {
+                    Some(word) => format!("did you mean {word:?}?"),
+                    None => format!("allowed here: {}", allowed.join(", ")),
+                };
+                value.misplaced("unknown key", advice);
+                meant.extend(guess);
+            }
+        }
+        Some(Fields { entries, meant, owner: self.clone() })
+    }
+
+    /// The value as JSON, for what is passed through.
+    pub(crate) fn json(&self) -> Option<serde_json::Value> {
+        Some(match &self.node.kind {
+            Kind::Scalar { text, resolved } => match resolved {
+                Resolved::Null => serde_json::Value::Null,
+                Resolved::Bool(value) => (*value).into(),
+                Resolved::Text => text.as_str().into(),
+                Resolved::Integer(integer) => match Number::from_i128(*integer) {
+                    Some(number) => number.into(),
+                    None => return self.no_json_number(),
+                },
+                Resolved::Float(float) => match Number::from_f64(*float) {
+                    Some(number) => number.into(),
+                    None => return self.no_json_number(),
+                },
+            },
+            Kind::List(_) => {
+                let items: Vec<_> = self.list()?.iter().map(Value::json).collect();
+                serde_json::Value::Array(items.into_iter().collect::<Option<_>>()?)
+            }
+            Kind::Map(_) => serde_json::Value::Object(self.json_map()?),
+        })
+    }
+
+    /// A mapping as JSON.
+    pub(crate) fn json_map(&self) -> Option<Map<String, serde_json::Value>> {
+        let entries: Vec<_> =
+            self.entries()?.into_iter().map(|(key, value)| Some((key.to_owned(), value.json()?))).collect();
+        entries.into_iter().collect()
+    }
+
+    fn no_json_number(&self) -> Option<serde_json::Value> {
+        self.wrong("a number that JSON cannot hold", "put it in quotes if it is text".to_owned());
+        None
+    }
+}
+
+/// The entries of a mapping whose keys are known.
+pub(crate) struct Fields<'a> {
+    entries: Vec<(&'a str, Value<'a>)>,
+    /// Keys that unknown ones were taken for: they are not missing as well.
+    meant: Vec<&'static str>,
+    owner: Value<'a>,
+}
+
+impl<'a> Fields<'a> {
+    /// The value of `key`. A key without a value is as good as absent, as the Kubernetes API server has it.
+    pub(crate) fn get(&self, key: &str) -> Option<&Value<'a>> {
+        self.entries
+            .iter()
+            .find(|(name, _)| *name == key)
+            .map(|(_, value)| value)
+            .filter(|v| !v.node.is_null())
+    }
+
+    /// The value of `key`, which must be there.
+    pub(crate) fn need(&self, key: &str, advice: impl Into<String>) -> Option<&Value<'a>> {
+        let value = self.get(key);
+        if value.is_none() && !self.meant.contains(&key) {
+            let owner = &self.owner;
+            owner.mistakes.note(owner.key_at, &child_path(&owner.path, key), "missing", advice.into());
+        }
+        value
+    }
+
+    /// Notes what is wrong with the mapping as a whole.
+    pub(crate) fn wrong(&self, problem: impl Into<String>, advice: impl Into<Option<String>>) {
+        self.owner.misplaced(problem, advice);
+    }
+}
+
+/// `parent.key`, or `parent["odd key"]`.
+pub(super) fn child_path(parent: &str, key: &str) -> String {
+    let simple = !key.is_empty()
+        && key.len() <= 64
+        && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'/'));
+    match (simple, parent.is_empty()) {
+        (true, true) => key.to_owned(),
+        (true, false) => format!("{parent}.{key}"),
+        (false, _) => format!("{parent}[{}]", shown(key)),
+    }
+}
+
+fn cut(text: &str) -> &str {
+    text.get(..40).unwrap_or(text)
+}
+
+/// The one of `words` that `text` was probably meant to be.
+fn nearest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    const LONGEST: usize = 40;
+    if text.len() > LONGEST {
+        return None;
+    }
+    let plain = |word: &str| word.replace(['_', '-'], "").to_lowercase();
+    let text = plain(text);
+    words
+        .map(|word| (strsim::damerau_levenshtein(&text, &plain(word)), word))
+        .filter(|(distance, word)| *distance <= 2.min(word.len() / 3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::yaml::parse;
+
+    fn read<T>(text: &str, read: impl FnOnce(Value<'_>) -> Option<T>) -> Result<T, Vec<String>> {
+        let mistakes = Collector::default();
+        let tree = parse(text, &mistakes).unwrap();
+        match read(Value::root(&tree, &mistakes)) {
+            Some(value) if mistakes.is_empty() => Ok(value),
+            _ => Err(mistakes.into_sorted().iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    #[rstest]
+    #[case("commnd", Some("command"))]
+    #[case("Command", Some("command"))]
+    #[case("inherit_env", Some("inheritEnv"))]
+    #[case("ulr", Some("url"))]
+    #[case("image", None)]
+    #[case("x", None)]
+    #[case("", None)]
+    fn keys_are_guessed(#[case] text: &str, #[case] expected: Option<&str>) {
+        assert_eq!(nearest(text, ["command", "args", "inheritEnv", "url"].into_iter()), expected);
+    }
+
+    #[rstest]
+    #[case("", "a", "a")]
+    #[case("a", "b", "a.b")]
+    #[case("a", "b.c", r#"a["b.c"]"#)]
+    #[case("", "", r#"[""]"#)]
+    fn paths_are_unambiguous(#[case] parent: &str, #[case] key: &str, #[case] expected: &str) {
+        assert_eq!(child_path(parent, key), expected);
+    }
+
+    #[test]
+    fn json_keeps_values_and_order() {
+        let json = read("{b: [1, -2, 1.5, 'x', true, ~], a: {\"1\": 18446744073709551615}}", |v| v.json());
+        assert_eq!(
+            json.unwrap().to_string(),
+            r#"{"b":[1,-2,1.5,"x",true,null],"a":{"1":18446744073709551615}}"#
+        );
+    }
+
+    #[test]
+    fn numbers_that_json_cannot_hold_are_mistakes() {
+        let report = read("[.nan, 99999999999999999999, 1]", |v| v.json()).unwrap_err();
+        assert_eq!(report.len(), 2, "{report:?}");
+        assert!(report[1].starts_with("1:8: [1]: a number that JSON cannot hold"), "{report:?}");
+    }
+
+    #[rstest]
+    #[case("30", Ok(30))]
+    #[case("0", Err("1:1: 0 is out of range; write a whole number of seconds from 1 to 300".into()))]
+    #[case("-1", Err("1:1: -1 is out of range; write a whole number of seconds from 1 to 300".into()))]
+    #[case("3.5", Err("1:1: expected a whole number, found a number; write a whole number of seconds from 1 to 300".into()))]
+    #[case("'30'", Err("1:1: expected a whole number, found text; write a whole number of seconds from 1 to 300".into()))]
+    fn integers(#[case] text: &str, #[case] expected: Result<u64, String>) {
+        assert_eq!(read(text, |v| v.integer(1..=300, " of seconds")).map_err(|e| e.join("\n")), expected);
+    }
+}
