@@ -1,1 +1,26 @@
-//! `config.yaml`, environment and flags as one `Settings`, each value with its origin.
+//! `config.yaml`, environment and flags as one [`Settings`], each value with its [`Origin`].
+//!
+//! A flag goes before the environment, the environment before the file, the file before the default. Every layer is
+//! checked, also where a higher one wins, and all mistakes are reported at once.
+//!
+//! Invariants: a [`Settings`] that exists is valid; the names of keys, variables and flags are in [`keys`] and nowhere
+//! else; the environment is an argument.
+//!
+//! Knows nothing of what the settings do.
+
+pub mod dirs;
+mod error;
+pub mod keys;
+mod load;
+mod setting;
+mod settings;
+mod values;
+mod words;
+
+pub use error::{ConfigError, ConfigMistake, Place};
+pub use setting::{Origin, Setting};
+pub use settings::{
+    AggregatorSettings, Described, GatewayPorts, GatewaySettings, Overrides, Settings, TelemetrySettings,
+};
+pub use values::{ByteSize, GatewayVersion, InvalidValue, NamePrefix, listen_address};
+pub use words::{Exposure, GatewayMode, LogLevel, ManagementTools, OtlpProtocol};

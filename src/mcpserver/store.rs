@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::reader::name_of;
 use super::{Definition, Invalid, Reader, ServerName};
-use crate::yaml::{MAX_BYTES, Mistake};
+use crate::yaml::{self, FileError, Mistake};
 
 /// What is in a directory of definitions at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -86,9 +86,9 @@ impl Reader {
     ///
     /// All mistakes of the file, or why it could not be read.
     pub fn read_file(&self, path: &Path) -> Result<Definition, Invalid> {
-        match content_of(path) {
+        match yaml::read_file(path) {
             Ok(content) => self.read(path, &content),
-            Err(refusal) => Err(refusal.invalid(path)),
+            Err(refusal) => Err(invalid(path, &refusal)),
         }
     }
 
@@ -122,13 +122,17 @@ impl Reader {
     /// `None` when the file went away since it was listed.
     fn entry(&self, path: PathBuf) -> Option<Entry> {
         let name = name_of(&path).ok();
-        let (hash, outcome) = match content_of(&path) {
+        let (hash, outcome) = match yaml::read_file(&path) {
             Ok(content) => (Some(ContentHash::of(&content)), self.read(&path, &content).map(Arc::new)),
-            Err(Refusal::Gone) => return None,
-            Err(refusal) => (None, Err(refusal.invalid(&path))),
+            Err(FileError::Absent) => return None,
+            Err(refusal) => (None, Err(invalid(&path, &refusal))),
         };
         Some(Entry { path, name, hash, outcome })
     }
+}
+
+fn invalid(path: &Path, refusal: &FileError) -> Invalid {
+    Invalid { path: path.to_owned(), mistakes: vec![refusal.mistake()] }
 }
 
 fn is_definition(file: &OsStr) -> bool {
@@ -162,63 +166,8 @@ fn refuse_rivals(entries: &mut [Entry]) {
     }
 }
 
-/// Why a file was not read.
-#[derive(Debug)]
-enum Refusal {
-    /// It is not there, not even as a symbolic link.
-    Gone,
-    NotAFile,
-    TooLarge(u64),
-    Io(io::Error),
-}
-
-impl Refusal {
-    fn invalid(self, path: &Path) -> Invalid {
-        let mistake = match self {
-            Self::Gone => Mistake::of_file("the file does not exist", None),
-            Self::NotAFile => Mistake::of_file("not a regular file", Some("move it away".to_owned())),
-            Self::TooLarge(bytes) => {
-                let advice = format!("a definition has at most {} KiB", MAX_BYTES >> 10);
-                Mistake::of_file(format!("{bytes} bytes large"), Some(advice))
-            }
-            Self::Io(error) if error.kind() == io::ErrorKind::NotFound => Mistake::of_file(
-                "a symbolic link to a file that does not exist",
-                Some("mend or remove it".to_owned()),
-            ),
-            Self::Io(error) => Mistake::of_file(format!("cannot be read: {error}"), None),
-        };
-        Invalid { path: path.to_owned(), mistakes: vec![mistake] }
-    }
-}
-
-fn content_of(path: &Path) -> Result<Vec<u8>, Refusal> {
-    let mut options = std::fs::OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        // Opening a FIFO waits for its writer otherwise. Regular files do not know the flag.
-        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
-    }
-    let file = options.open(path).map_err(|error| {
-        let gone = error.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err();
-        if gone { Refusal::Gone } else { Refusal::Io(error) }
-    })?;
-    let metadata = file.metadata().map_err(Refusal::Io)?;
-    if !metadata.is_file() {
-        return Err(Refusal::NotAFile);
-    }
-    let limit = MAX_BYTES as u64;
-    if metadata.len() > limit {
-        return Err(Refusal::TooLarge(metadata.len()));
-    }
-    let mut content = Vec::new();
-    // One byte more than allowed tells whether it grew since.
-    file.take(limit + 1).read_to_end(&mut content).map_err(Refusal::Io)?;
-    if content.len() > MAX_BYTES { Err(Refusal::TooLarge(content.len() as u64)) } else { Ok(content) }
-}
-
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
@@ -227,6 +176,7 @@ mod tests {
 
     use super::*;
     use crate::mcpserver::tests::reader;
+    use crate::yaml::MAX_BYTES;
 
     const TIME: &str =
         "apiVersion: sidegate.dev/v1alpha1\nkind: MCPServer\nspec: {type: stdio, command: x}\n";

@@ -1,6 +1,6 @@
 //! YAML files that people write, read so that every mistake of a file is reported at once and with its place.
 //!
-//! Text becomes a small tree of nodes that know their line and column ([`parse`]); readers walk it with [`Value`] and
+//! A file is read within limits ([`read_file`]). Text becomes a small tree of nodes that know their line and column ([`parse`]); readers walk it with [`Value`] and
 //! [`Fields`], which note mistakes and go on instead of stopping at the first. Scalars follow the core schema of YAML
 //! 1.2.2 (section 10.3): `no` and `on` are text.
 //!
@@ -11,15 +11,17 @@
 //! Invariants: time and memory are bounded for any input ([`MAX_BYTES`], depth, node and alias budgets); nothing
 //! panics; no message holds the value of a scalar unless the reader asked for it.
 //!
-//! Knows nothing of files and of what the keys mean.
+//! Knows nothing of what the keys mean.
 
 mod compose;
+mod file;
 mod mistake;
 mod node;
 mod scalar;
 mod value;
 
-pub(crate) use compose::{MAX_BYTES, parse, parse_bytes};
-pub(crate) use mistake::{Collector, joined, shown};
+pub(crate) use compose::{MAX_BYTES, parse_bytes};
+pub(crate) use file::{FileError, read_file};
+pub(crate) use mistake::{Collector, shown};
 pub use mistake::{Mistake, Position};
 pub(crate) use value::{Fields, Value};

@@ -31,11 +31,6 @@ impl<'a> Value<'a> {
         self.node.at
     }
 
-    /// The path, such as `spec.args[0]`.
-    pub(crate) fn path(&self) -> &str {
-        &self.path
-    }
-
     /// Notes that the value is wrong.
     pub(crate) fn wrong(&self, problem: impl Into<String>, advice: impl Into<Option<String>>) {
         self.mistakes.note(self.node.at, &self.path, problem, advice);
@@ -113,6 +108,14 @@ impl<'a> Value<'a> {
                 self.expected("a whole number", advice());
                 None
             }
+        }
+    }
+
+    /// The number as written, if the value is one. Notes nothing.
+    pub(crate) fn number(&self) -> Option<&'a str> {
+        match &self.node.kind {
+            Kind::Scalar { text, resolved: Resolved::Integer(_) | Resolved::Float(_) } => Some(cut(text)),
+            _ => None,
         }
     }
 
@@ -290,7 +293,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::yaml::parse;
+    use crate::yaml::compose::parse;
 
     fn read<T>(text: &str, read: impl FnOnce(Value<'_>) -> Option<T>) -> Result<T, Vec<String>> {
         let mistakes = Collector::default();
