@@ -107,7 +107,7 @@ pub(super) fn read(value: &Value<'_>, context: &Context<'_>) -> Option<Auth> {
     let kind = fields.get("type").map_or(Some(AuthKind::None), |value| value.one_of(&kinds));
     auth.kind = kind.unwrap_or_default();
     if let Some(value) = fields.get("forwardToken") {
-        auth.forward_token = value.boolean()?;
+        auth.forward_token = value.boolean().unwrap_or_default();
     }
     if let Some(value) = fields.get("requiredAudiences") {
         auth.required_audiences = value.texts().unwrap_or_default().into_iter().map(str::to_owned).collect();
@@ -252,7 +252,7 @@ mod tests {
     fn mistakes_of_auth() {
         let report: String = [
             "type: basic",
-            "forwardToken: yes",
+            "forwardToken: yes, requiredAudiences: [5], tokenExchange: x",
             "requiredAudiences: a",
             "authorizationServer: {issuer: 'https://i'}",
             "type: oauth, forwardToken: true, authorizationServer: {issuer: 'https://i'}",
