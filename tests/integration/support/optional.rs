@@ -1,0 +1,60 @@
+//! Components that a machine may lack. A test without its component says so loudly and ends.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use super::profile_dir;
+
+/// The real agentgateway that `SIDEGATE_TEST_AGENTGATEWAY` names.
+pub(crate) fn real_agentgateway() -> Option<PathBuf> {
+    let Some(path) = std::env::var_os("SIDEGATE_TEST_AGENTGATEWAY").map(PathBuf::from) else {
+        skip("agentgateway", "SIDEGATE_TEST_AGENTGATEWAY names no agentgateway executable");
+        return None;
+    };
+    // A wrong path must not look like a missing one: the run would be green without having run.
+    assert!(path.is_file(), "SIDEGATE_TEST_AGENTGATEWAY is {}, which is no file", path.display());
+    Some(path)
+}
+
+/// The script to run with `node`: the npm package `@modelcontextprotocol/server-everything`, which `scripts/test`
+/// installs.
+pub(crate) fn npm_server_everything() -> Option<PathBuf> {
+    let target = profile_dir().parent().unwrap().to_path_buf();
+    let script = target.join("npm/node_modules/@modelcontextprotocol/server-everything/dist/index.js");
+    if !script.is_file() {
+        skip(
+            "server-everything",
+            "the npm package is not installed: run `scripts/test` where node and npm are",
+        );
+        return None;
+    }
+    if !node_runs() {
+        skip("server-everything", "there is no node on PATH");
+        return None;
+    }
+    Some(script)
+}
+
+fn node_runs() -> bool {
+    static RUNS: OnceLock<bool> = OnceLock::new();
+    *RUNS.get_or_init(|| {
+        std::process::Command::new("node")
+            .arg("--version")
+            .output()
+            .is_ok_and(|output| output.status.success())
+    })
+}
+
+/// Says that a test did not run. Test runners hide what passing tests print, so the line also goes to the file that
+/// `SIDEGATE_TEST_SKIPS` names, which `scripts/test` prints at the end.
+fn skip(component: &str, reason: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let line = format!("SKIPPED: {test} (no {component}: {reason})\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    if let Some(file) = std::env::var_os("SIDEGATE_TEST_SKIPS") {
+        let mut file =
+            fs_err::OpenOptions::new().append(true).create(true).open(PathBuf::from(file)).unwrap();
+        file.write_all(line.as_bytes()).unwrap();
+    }
+}

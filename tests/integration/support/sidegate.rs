@@ -1,0 +1,307 @@
+//! The built binary as a process: `sidegate serve` in a directory of its own.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use serde::Deserialize;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use super::leaks::Tag;
+use super::within;
+
+/// A running instance. Killed when dropped; a test that panics shows its stderr.
+#[derive(Debug)]
+pub(crate) struct Sidegate {
+    pub(crate) ready: Ready,
+    pub(crate) tag: Tag,
+    child: Child,
+    stdout: Output,
+    stderr: Output,
+    directory: TempDir,
+}
+
+/// The line that `serve --output json` prints.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Ready {
+    pub(crate) schema: u32,
+    pub(crate) url: String,
+    pub(crate) pid: u32,
+    pub(crate) runtime_dir: PathBuf,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) gateway: Gateway,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Gateway {
+    /// `agentgateway`, `embedded` or `external`.
+    pub(crate) mode: String,
+    pub(crate) version: Option<String>,
+    pub(crate) pid: Option<u32>,
+    pub(crate) ports: Ports,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Ports {
+    pub(crate) data: Option<u16>,
+    pub(crate) admin: Option<u16>,
+    pub(crate) stats: Option<u16>,
+    pub(crate) readiness: Option<u16>,
+}
+
+/// How an instance ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    /// What it printed on stdout besides the ready line.
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// An instance before it is started: its files are there, its process is not.
+#[derive(Debug)]
+pub(crate) struct Builder {
+    directory: TempDir,
+    tag: Tag,
+    gateway: Vec<OsString>,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl Sidegate {
+    /// An instance with the embedded gateway, no definitions and no `config.yaml`.
+    pub(crate) fn builder() -> Builder {
+        let tag = Tag::random();
+        let directory = tempfile::Builder::new().prefix(&format!("sidegate-test-{tag}-")).tempdir().unwrap();
+        for name in ["config/mcpservers", "home", "tmp", "run"] {
+            fs_err::create_dir_all(directory.path().join(name)).unwrap();
+        }
+        let gateway = vec!["--gateway".into(), "embedded".into()];
+        Builder { directory, tag, gateway, arguments: Vec::new(), environment: Vec::new() }
+    }
+
+    /// The aggregated endpoint.
+    pub(crate) fn url(&self) -> &str {
+        &self.ready.url
+    }
+
+    /// The endpoint of one server alone.
+    pub(crate) fn server_url(&self, server: &str) -> String {
+        format!("{}/{server}", self.ready.url)
+    }
+
+    pub(crate) fn config_dir(&self) -> PathBuf {
+        self.directory.path().join("config")
+    }
+
+    /// Writes or replaces a definition in one step.
+    pub(crate) fn write_definition(&self, name: &str, text: &str) {
+        write_definition(self.directory.path(), name, text);
+    }
+
+    pub(crate) fn remove_definition(&self, name: &str) {
+        fs_err::remove_file(definition_path(self.directory.path(), name)).unwrap();
+    }
+
+    /// What it has written to stderr so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Waits until stderr contains `text`.
+    pub(crate) async fn wait_for_stderr(&self, text: &str) {
+        within(&format!("`{text}` on stderr"), self.stderr.wait_for(|stderr| stderr.contains(text))).await;
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
+        rustix::process::kill_process(pid.expect("it still runs"), signal).unwrap();
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub(crate) async fn stop(self) -> Ended {
+        self.signal(rustix::process::Signal::TERM);
+        self.wait().await
+    }
+
+    /// Sends SIGKILL and waits for the end of this process; its children may live a moment longer.
+    pub(crate) async fn kill(self) -> Ended {
+        self.signal(rustix::process::Signal::KILL);
+        self.wait().await
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) async fn wait(mut self) -> Ended {
+        let status = within("the end of sidegate", self.child.wait()).await.unwrap();
+        Ended { status, stdout: self.stdout.finish().await, stderr: self.stderr.finish().await }
+    }
+}
+
+impl Drop for Sidegate {
+    fn drop(&mut self) {
+        // `kill_on_drop` ends the process.
+        if std::thread::panicking() {
+            show(&self.stderr.text());
+        }
+    }
+}
+
+impl Builder {
+    pub(crate) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    pub(crate) fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Uses a real agentgateway.
+    pub(crate) fn agentgateway(self, binary: &Path) -> Self {
+        let [mode, flag] = ["agentgateway", "--gateway-binary"].map(OsString::from);
+        Self { gateway: vec!["--gateway".into(), mode, flag, binary.into()], ..self }
+    }
+
+    /// Starts no gateway; `url` is one that somebody else looks after.
+    pub(crate) fn external_gateway(self, url: &str) -> Self {
+        Self { gateway: vec!["--upstream-url".into(), url.into()], ..self }
+    }
+
+    /// Ready means that the servers have settled too.
+    pub(crate) fn wait_for_servers(self) -> Self {
+        self.arg("--wait").arg("servers")
+    }
+
+    pub(crate) fn definition(self, name: &str, text: &str) -> Self {
+        write_definition(self.directory.path(), name, text);
+        self
+    }
+
+    /// Writes `config.yaml`.
+    pub(crate) fn config(self, text: &str) -> Self {
+        fs_err::write(self.config_dir().join("config.yaml"), text).unwrap();
+        self
+    }
+
+    pub(crate) fn config_dir(&self) -> PathBuf {
+        self.directory.path().join("config")
+    }
+
+    /// Starts it and waits until it says that it is ready.
+    pub(crate) async fn start(self) -> Sidegate {
+        let (mut child, mut stdout, mut stderr) = self.spawn();
+        let line = within("the ready line", stdout.first_line()).await;
+        let Some(line) = line else {
+            let status = within("the end of sidegate", child.wait()).await.unwrap();
+            show(&stderr.finish().await);
+            panic!("sidegate did not start: {status}");
+        };
+        let ready = match serde_json::from_str(&line) {
+            Ok(ready) => ready,
+            Err(error) => panic!("the ready line is not as it should be: {error}: {line}"),
+        };
+        Sidegate { ready, tag: self.tag, child, stdout, stderr, directory: self.directory }
+    }
+
+    /// Starts it and waits until it has ended, for starts that fail.
+    pub(crate) async fn run(self) -> Ended {
+        let (mut child, mut stdout, mut stderr) = self.spawn();
+        let status = within("the end of sidegate", child.wait()).await.unwrap();
+        Ended { status, stdout: stdout.finish().await, stderr: stderr.finish().await }
+    }
+
+    fn spawn(&self) -> (Child, Output, Output) {
+        let at = |name: &str| self.directory.path().join(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sidegate"));
+        command
+            .args(["serve", "--ephemeral", "--output", "json", "--listen", "127.0.0.1:0", "--config-dir"])
+            .arg(at("config"))
+            .args(&self.gateway)
+            .args(&self.arguments)
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .env("HOME", at("home"))
+            .env("TMPDIR", at("tmp"))
+            .env("XDG_RUNTIME_DIR", at("run"))
+            .env("SIDEGATE_TEST_TAG", self.tag.to_string())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let stdout = Output::collect(child.stdout.take().unwrap());
+        let stderr = Output::collect(child.stderr.take().unwrap());
+        (child, stdout, stderr)
+    }
+}
+
+/// What a process writes to a pipe, read as it comes so that the pipe never fills.
+#[derive(Debug)]
+struct Output {
+    text: watch::Receiver<String>,
+    reader: tokio::task::JoinHandle<()>,
+    /// How much of the text [`first_line`](Self::first_line) has given out.
+    taken: usize,
+}
+
+impl Output {
+    fn collect(pipe: impl AsyncRead + Send + Unpin + 'static) -> Self {
+        let (sender, text) = watch::channel(String::new());
+        let reader = tokio::spawn(async move {
+            let mut pipe = BufReader::new(pipe);
+            let mut line = Vec::new();
+            while let Ok(1..) = pipe.read_until(b'\n', &mut line).await {
+                sender.send_modify(|text| text.push_str(&String::from_utf8_lossy(&line)));
+                line.clear();
+            }
+        });
+        Self { text, reader, taken: 0 }
+    }
+
+    fn text(&self) -> String {
+        self.text.borrow().clone()
+    }
+
+    async fn wait_for(&self, condition: impl FnMut(&String) -> bool) {
+        self.text.clone().wait_for(condition).await.expect("the pipe is still open");
+    }
+
+    /// The first line without its end; `None` when the pipe is closed before there is one.
+    async fn first_line(&mut self) -> Option<String> {
+        let text = self.text.wait_for(|text| text.contains('\n')).await.ok()?;
+        let (line, _) = text.split_once('\n')?;
+        self.taken = line.len() + 1;
+        Some(line.to_owned())
+    }
+
+    /// Everything that [`first_line`](Self::first_line) has not given out, up to the end of the pipe.
+    async fn finish(&mut self) -> String {
+        within("the end of a pipe", &mut self.reader).await.unwrap();
+        self.text.borrow()[self.taken..].to_owned()
+    }
+}
+
+fn definition_path(directory: &Path, name: &str) -> PathBuf {
+    directory.join("config/mcpservers").join(format!("{name}.yaml"))
+}
+
+/// The text is written beside the watched directory and renamed into it, so that nobody reads half of it.
+fn write_definition(directory: &Path, name: &str, text: &str) {
+    let whole = tempfile::NamedTempFile::new_in(directory).unwrap();
+    fs_err::write(whole.path(), text).unwrap();
+    whole.persist(definition_path(directory, name)).unwrap();
+}
+
+#[expect(clippy::print_stderr, reason = "the reader of a failed test needs it")]
+fn show(stderr: &str) {
+    eprintln!("--- stderr of sidegate ---\n{stderr}--- end of stderr ---");
+}
