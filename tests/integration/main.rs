@@ -1,3 +1,5 @@
 //! End-to-end tests: one module a topic.
 
+// Always so here, but Clippy's allowances for tests look for the attribute.
+#[cfg(test)]
 mod support;

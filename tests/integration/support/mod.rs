@@ -13,7 +13,6 @@ pub(crate) mod sidegate;
 pub(crate) mod sse;
 pub(crate) mod upstream;
 
-#[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;

@@ -1,0 +1,28 @@
+# The one entry point: `just` lists what there is. Each recipe is one command that also works without just.
+
+_default:
+    @just --list --unsorted
+
+# Run all tests; arguments go to the test runner.
+test *arguments:
+    scripts/test -- {{ arguments }}
+
+# What must pass before a change lands.
+ci:
+    .ci/run
+
+# Format the code.
+fmt:
+    cargo fmt
+
+# Lint everything.
+lint:
+    cargo clippy --locked --all-targets -- -D warnings
+
+# Build and open the documentation of the library's own code.
+doc:
+    cargo doc --locked --no-deps --document-private-items --open
+
+# Start the reference MCP server on a free port.
+everything *arguments:
+    cargo run --locked --example everything -- --http 127.0.0.1:0 {{ arguments }}
