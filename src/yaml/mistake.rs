@@ -104,9 +104,21 @@ impl Collector {
         problem: impl Into<String>,
         advice: impl Into<Option<String>>,
     ) {
+        self.note_with(position, || key.to_owned(), problem, advice);
+    }
+
+    /// As [`Self::note`], for a path that is only made when the mistake is kept.
+    pub(super) fn note_with(
+        &self,
+        position: Position,
+        key: impl FnOnce() -> String,
+        problem: impl Into<String>,
+        advice: impl Into<Option<String>>,
+    ) {
+        let full = self.0.borrow().len() >= Self::MOST;
         self.push(Mistake {
             position: Some(position),
-            key: key.to_owned(),
+            key: if full { String::new() } else { key() },
             problem: problem.into(),
             advice: advice.into(),
         });

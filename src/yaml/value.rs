@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 use std::str::FromStr;
 
 use serde_json::{Map, Number};
@@ -16,14 +17,35 @@ pub(crate) struct Value<'a> {
     node: &'a Node,
     /// Where the key of this value is, for what is wrong with having the key at all.
     key_at: Position,
-    path: String,
+    path: Option<Rc<Step<'a>>>,
     mistakes: &'a Collector,
+}
+
+/// The last step of a path. Paths become text only in a mistake: as texts, those of all values of a deep tree would be
+/// many times the size of the file.
+struct Step<'a> {
+    parent: Option<Rc<Step<'a>>>,
+    last: Last<'a>,
+}
+
+enum Last<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
+fn render(path: Option<&Step<'_>>) -> String {
+    let Some(Step { parent, last }) = path else { return String::new() };
+    let parent = render(parent.as_deref());
+    match last {
+        Last::Key(key) => child_path(&parent, key),
+        Last::Index(index) => format!("{parent}[{index}]"),
+    }
 }
 
 impl<'a> Value<'a> {
     /// The document.
     pub(crate) fn root(node: &'a Node, mistakes: &'a Collector) -> Self {
-        Self { node, key_at: node.at, path: String::new(), mistakes }
+        Self { node, key_at: node.at, path: None, mistakes }
     }
 
     /// Where the value begins.
@@ -33,12 +55,21 @@ impl<'a> Value<'a> {
 
     /// Notes that the value is wrong.
     pub(crate) fn wrong(&self, problem: impl Into<String>, advice: impl Into<Option<String>>) {
-        self.mistakes.note(self.node.at, &self.path, problem, advice);
+        self.note(self.node.at, problem, advice);
     }
 
     /// Notes that the key should not be here.
     pub(crate) fn misplaced(&self, problem: impl Into<String>, advice: impl Into<Option<String>>) {
-        self.mistakes.note(self.key_at, &self.path, problem, advice);
+        self.note(self.key_at, problem, advice);
+    }
+
+    fn note(&self, at: Position, problem: impl Into<String>, advice: impl Into<Option<String>>) {
+        self.mistakes.note_with(at, || render(self.path.as_deref()), problem, advice);
+    }
+
+    fn child(&self, last: Last<'a>, node: &'a Node, key_at: Position) -> Self {
+        let path = Some(Rc::new(Step { parent: self.path.clone(), last }));
+        Self { node, key_at, path, mistakes: self.mistakes }
     }
 
     fn expected(&self, expected: &str, advice: impl Into<Option<String>>) {
@@ -141,12 +172,7 @@ impl<'a> Value<'a> {
             self.expected("a list", scalar.then(|| "write it in brackets, [a, b]".to_owned()));
             return None;
         };
-        let item = |(index, node): (usize, &'a Node)| Value {
-            node,
-            key_at: node.at,
-            path: format!("{}[{index}]", self.path),
-            mistakes: self.mistakes,
-        };
+        let item = |(index, node): (usize, &'a Node)| self.child(Last::Index(index), node, node.at);
         Some(items.iter().enumerate().map(item).collect())
     }
 
@@ -162,8 +188,7 @@ impl<'a> Value<'a> {
             return None;
         };
         let entry = |(key, node): &'a (super::node::Key, Node)| {
-            let path = child_path(&self.path, &key.text);
-            (key.text.as_str(), Value { node, key_at: key.at, path, mistakes: self.mistakes })
+            (key.text.as_str(), self.child(Last::Key(&key.text), node, key.at))
         };
         Some(entries.iter().map(entry).collect())
     }
@@ -246,7 +271,8 @@ impl<'a> Fields<'a> {
         let value = self.get(key);
         if value.is_none() && !self.meant.contains(&key) {
             let owner = &self.owner;
-            owner.mistakes.note(owner.key_at, &child_path(&owner.path, key), "missing", advice.into());
+            let path = child_path(&render(owner.path.as_deref()), key);
+            owner.mistakes.note(owner.key_at, &path, "missing", advice.into());
         }
         value
     }
@@ -339,6 +365,16 @@ mod tests {
         let report = read("[.nan, 99999999999999999999, 1]", |v| v.json()).unwrap_err();
         assert_eq!(report.len(), 2, "{report:?}");
         assert!(report[1].starts_with("1:8: [1]: a number that JSON cannot hold"), "{report:?}");
+    }
+
+    #[test]
+    fn paths_of_deep_trees_cost_nothing() {
+        // 60 keys of 1 KB around 60 000 items that are all mistakes.
+        let key = "k".repeat(1000);
+        let text =
+            format!("{}[{}]{}", format!("{{\"{key}\": ").repeat(60), ".nan,".repeat(60_000), "}".repeat(60));
+        let report = read(&text, |value| value.json()).unwrap_err();
+        assert_eq!(report.len(), Collector::MOST + 1);
     }
 
     #[rstest]
