@@ -3,3 +3,4 @@
 // Always so here, but Clippy's allowances for tests look for the attribute.
 #[cfg(test)]
 mod support;
+mod subprocess;
