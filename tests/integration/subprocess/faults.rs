@@ -153,7 +153,7 @@ async fn orphans_are_reaped_while_the_command_runs() {
 #[tokio::test]
 async fn without_a_guard_the_leak_is_found() {
     let tag = Tagged::new();
-    let mut tree = start(tag.spec(&["tree", "setsid"]), &Helper::None).await;
+    let mut tree = start(tag.spec(&["tree", "double-fork"]), &Helper::None).await;
     tag.at_least(2).await;
     soon(tree.stop(&StopRecipe::kill())).await;
     let left = tag.alive();
