@@ -4,3 +4,4 @@
 #[cfg(test)]
 mod support;
 mod subprocess;
+mod gateway;

@@ -1,0 +1,166 @@
+//! Finds the routes that a gateway would refuse, before it sees them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
+
+use super::plan::{Plan, RoutePlan};
+use super::render::{RenderError, Rendered};
+use crate::mcpserver::ServerName;
+
+/// Says whether a gateway would take a configuration; for agentgateway a run of `--validate-only`.
+pub trait Validator: Send + Sync + 'static {
+    /// Judges one candidate.
+    fn validate<'a>(
+        &'a self,
+        candidate: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<(), ValidateError>> + Send + 'a>>;
+}
+
+/// Why a candidate did not pass.
+#[derive(Debug, thiserror::Error)]
+pub enum ValidateError {
+    /// The gateway refuses it, in its own words.
+    #[error("the gateway refuses the configuration: {reason}")]
+    Refused {
+        /// The gateway's own words.
+        reason: String,
+    },
+    /// It could not be asked.
+    #[error("the gateway cannot be asked whether it takes the configuration")]
+    Unavailable(#[source] io::Error),
+}
+
+/// The largest part of a plan that passes, and what was left out.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) rendered: Rendered,
+    pub(super) refused: BTreeMap<ServerName, String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AcceptError {
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    #[error(transparent)]
+    Validate(#[from] ValidateError),
+}
+
+/// Routes that were refused before. They are not asked about again until they change, as agentgateway names only the first of
+/// several bad routes and finding the culprits takes a run for each halving.
+#[derive(Debug, Default)]
+pub(super) struct KnownBad(BTreeMap<ServerName, (RoutePlan, String)>);
+
+impl KnownBad {
+    fn note(&mut self, plan: &mut Plan, name: ServerName, reason: String) {
+        if let Some(route) = plan.routes.remove(&name) {
+            self.0.insert(name, (route, reason));
+        }
+    }
+}
+
+/// Renders `plan` and has it judged. Routes that are refused are left out, and the others go ahead without them.
+pub(super) async fn accept(
+    mut plan: Plan,
+    validator: Option<&dyn Validator>,
+    known: &mut KnownBad,
+) -> Result<Accepted, AcceptError> {
+    known.0.retain(|name, (route, _)| plan.routes.get(name) == Some(route));
+    plan.routes.retain(|name, _| !known.0.contains_key(name));
+    let rendered = loop {
+        match plan.render() {
+            Ok(rendered) => break rendered,
+            Err(RenderError::Policy { server, source }) => known.note(&mut plan, server, source.to_string()),
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let Some(validator) = validator else { return Ok(accepted(rendered, known)) };
+    match validator.validate(&rendered.text).await {
+        Ok(()) => return Ok(accepted(rendered, known)),
+        Err(ValidateError::Refused { .. }) if !plan.routes.is_empty() => {}
+        Err(error) => return Err(error.into()),
+    }
+    // Without any route it must pass, or the fault is not a server's.
+    let without = |plan: &Plan| Plan { routes: BTreeMap::new(), ..plan.clone() };
+    validator.validate(&without(&plan).render()?.text).await?;
+    let mut groups = vec![plan.routes.keys().cloned().collect::<Vec<_>>()];
+    while let Some(mut group) = groups.pop() {
+        let mut part = without(&plan);
+        part.routes
+            .extend(group.iter().filter_map(|name| Some((name.clone(), plan.routes.get(name)?.clone()))));
+        match validator.validate(&part.render()?.text).await {
+            Ok(()) => {}
+            Err(ValidateError::Refused { reason }) => {
+                let half = group.split_off(group.len() / 2);
+                match (group.is_empty(), half.as_slice()) {
+                    (true, [culprit]) => known.note(&mut plan, culprit.clone(), reason),
+                    _ => groups.extend([group, half]),
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let rendered = plan.render()?;
+    validator.validate(&rendered.text).await?;
+    Ok(accepted(rendered, known))
+}
+
+fn accepted(rendered: Rendered, known: &KnownBad) -> Accepted {
+    let refused = known.0.iter().map(|(name, (_, reason))| (name.clone(), reason.clone())).collect();
+    Accepted { rendered, refused }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::yaml_applier::render::tests::{plan_of, route_to};
+
+    /// Refuses every candidate that holds one of the words, and names only the first, as agentgateway does.
+    struct Picky(&'static [&'static str], AtomicUsize);
+
+    impl Validator for Picky {
+        fn validate<'a>(
+            &'a self,
+            candidate: &'a str,
+        ) -> Pin<Box<dyn Future<Output = Result<(), ValidateError>> + Send + 'a>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            let found = self.0.iter().find(|word| candidate.contains(**word));
+            let verdict =
+                found.map_or(Ok(()), |word| Err(ValidateError::Refused { reason: format!("no {word}") }));
+            Box::pin(async move { verdict })
+        }
+    }
+
+    fn names(refused: &BTreeMap<ServerName, String>) -> Vec<(&str, &str)> {
+        refused.iter().map(|(name, reason)| (name.as_str(), reason.as_str())).collect()
+    }
+
+    #[tokio::test]
+    async fn the_culprits_are_left_out_and_remembered_until_they_change() {
+        let mut plan = plan_of((0..20).map(|n| (format!("s{n}"), route_to(&format!("host{n}.test")))));
+        let picky = Picky(&["host7.test", "host12.test"], AtomicUsize::new(0));
+        let mut known = KnownBad::default();
+        let accepted = accept(plan.clone(), Some(&picky), &mut known).await.unwrap();
+        assert_eq!(names(&accepted.refused), [("s12", "no host12.test"), ("s7", "no host7.test")]);
+        assert_eq!(accepted.rendered.text.matches("pathPrefix").count(), 18);
+
+        picky.1.store(0, Ordering::Relaxed);
+        let again = accept(plan.clone(), Some(&picky), &mut known).await.unwrap();
+        assert_eq!(again.rendered, accepted.rendered);
+        assert_eq!(picky.1.load(Ordering::Relaxed), 1);
+
+        plan.routes.insert("s7".parse().unwrap(), route_to("better.test"));
+        let mended = accept(plan, Some(&picky), &mut known).await.unwrap();
+        assert_eq!(names(&mended.refused), [("s12", "no host12.test")]);
+    }
+
+    #[tokio::test]
+    async fn a_fault_that_is_no_servers_is_an_error() {
+        let plan = plan_of([("a".to_owned(), route_to("a.test"))]);
+        let picky = Picky(&["adminAddr"], AtomicUsize::new(0));
+        let error = accept(plan, Some(&picky), &mut KnownBad::default()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the gateway refuses the configuration: no adminAddr");
+    }
+}

@@ -1,0 +1,110 @@
+//! The applier: what is in force, and what it says when something is not.
+
+use std::time::Duration;
+
+use sidegate::yaml_applier::*;
+use tokio::sync::oneshot;
+
+use super::support::*;
+
+fn nonce() -> SpawnNonce {
+    SpawnNonce::random().unwrap()
+}
+
+#[tokio::test]
+async fn wishes_are_coalesced_and_the_last_one_is_in_force() {
+    let ok = upstream(listen().await, async |_| http::Response::new(full("ok")));
+    let harness = Harness::serving(routes([])).await;
+    let revisions: Vec<_> =
+        (0..200).map(|number| harness.applier.apply(routes([(&format!("s{number}"), plain(ok))]))).collect();
+    for revision in &revisions {
+        let now = tokio::time::timeout(LONG, harness.applier.in_force(*revision)).await.unwrap().unwrap();
+        assert!(now.revision >= *revision);
+    }
+    assert_eq!(harness.fetch("/mcp/s199").await.0, 200);
+    assert_eq!(harness.fetch("/mcp/s198").await.0, 404);
+    // 200 wishes without a pause between them were one write.
+    harness.until_metric("sidegate_gateway_reloads_total{result=\"taken\"} 1").await;
+
+    // The same routes again are the same bytes: in force at once, without a write.
+    let before = std::fs::metadata(&harness.file).unwrap().modified().unwrap();
+    harness.apply(routes([("s199", plain(ok))])).await;
+    assert_eq!(std::fs::metadata(&harness.file).unwrap().modified().unwrap(), before);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_stranger_behind_the_port_is_told_from_the_child() {
+    let harness = Harness::new();
+    let generation = harness.applier.prepare(nonce()).await.unwrap();
+    let address = ("127.0.0.1", harness.ports.data.get());
+    let stranger = tokio::spawn(async move {
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        upstream(listener, async |_| http::Response::new(full("00.predecessor")));
+        std::future::pending::<()>().await;
+    });
+    let patience = Duration::from_millis(300);
+    let error = loop {
+        // Until the stranger listens nothing answers.
+        match harness.applier.prove(patience).await.unwrap_err() {
+            ApplyError::NotInForce { last: Some(ProbeAnswer::Silent(_)), .. } => {}
+            other => break other,
+        }
+    };
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "generation {generation} is not in force after 300ms: asked for it, it answered generation \"00.predecessor\""
+        )
+    );
+    stranger.abort();
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_dead_child_is_reported_and_its_successor_serves_the_latest_wish() {
+    let ok = upstream(listen().await, async |_| http::Response::new(full("ok")));
+    let mut harness = Harness::with_reload_deadline(Duration::from_millis(500));
+    harness.respawn().await;
+    harness.child.take().unwrap().stop().await.unwrap();
+    let revision = harness.applier.apply(routes([("a", plain(ok))]));
+    let error = tokio::time::timeout(LONG, harness.applier.in_force(revision)).await.unwrap().unwrap_err();
+    assert!(matches!(error, ApplyError::NotInForce { last: Some(ProbeAnswer::Silent(_)), .. }), "{error}");
+    assert_eq!(harness.applier.status().borrow().in_force, None);
+
+    let now = harness.respawn().await;
+    assert!(now.revision >= revision);
+    assert_eq!(harness.fetch("/mcp/a").await.0, 200);
+    // The successor follows as its predecessor did.
+    harness.apply(routes([("b", plain(ok))])).await;
+    assert_eq!(harness.fetch("/mcp/b").await.0, 200);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn preparing_a_successor_ends_the_wait_for_a_dead_child() {
+    let mut harness = Harness::new();
+    assert!(matches!(harness.applier.prove(LONG).await, Err(ApplyError::NotPrepared)));
+    harness.applier.prepare(nonce()).await.unwrap();
+    let applier = harness.applier.clone();
+    let (waiting, is_waiting) = oneshot::channel();
+    let proof = tokio::spawn(async move {
+        waiting.send(()).unwrap();
+        applier.prove(LONG).await
+    });
+    is_waiting.await.unwrap();
+    harness.respawn().await;
+    let ended = tokio::time::timeout(LONG, proof).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(ApplyError::Superseded)), "{ended:?}");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn an_unwritable_place_is_an_error_with_its_source() {
+    let harness = Harness::new();
+    std::fs::remove_dir_all(harness.directory.path()).unwrap();
+    let error = harness.applier.prepare(nonce()).await.unwrap_err();
+    assert!(matches!(error, ApplyError::Write(_)), "{error}");
+    assert!(harness.applier.status().borrow().failure.is_some());
+    harness.stop().await;
+}
