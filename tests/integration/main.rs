@@ -5,3 +5,4 @@
 mod support;
 mod subprocess;
 mod gateway;
+mod resolver;
