@@ -5,6 +5,7 @@ mod download;
 mod given;
 mod processes;
 mod release_server;
+mod scripts;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
