@@ -5,6 +5,7 @@ pub mod binary_resolver;
 pub mod bridge;
 pub mod config;
 pub mod environment;
+mod error;
 pub mod example_server;
 pub mod gateway;
 pub mod instance;

@@ -1,4 +1,6 @@
-//! The `sidegate` binary.
+//! The `sidegate` binary: arguments, output, exit codes. How anything is done is the library's business.
+
+mod cli;
 
 use std::process::ExitCode;
 
@@ -10,5 +12,5 @@ fn main() -> ExitCode {
     if arguments.next_if(|first| first == GUARD_SUBCOMMAND).is_some() {
         return guard_main(arguments);
     }
-    ExitCode::SUCCESS
+    cli::main()
 }

@@ -152,6 +152,7 @@ async fn send(
     cancelled: &CancellationToken,
     limit: Option<Duration>,
 ) -> Option<Result<Message, Failure>> {
+    let _under_way = upstream.call();
     let id = upstream.session().next_id();
     let request = call.for_server(id, tool);
     // Progress begins the time of the call again.

@@ -1,6 +1,6 @@
 //! The way to one server, which outlives its sessions.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -31,14 +31,14 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Link {
     server: ServerName,
-    limits: Limits,
+    limits: Mutex<Limits>,
     current: watch::Sender<Option<Arc<Upstream>>>,
 }
 
 impl Link {
     /// A way without a session yet.
     pub fn new(server: ServerName, limits: Limits) -> Arc<Self> {
-        Arc::new(Self { server, limits, current: watch::Sender::new(None) })
+        Arc::new(Self { server, limits: Mutex::new(limits), current: watch::Sender::new(None) })
     }
 
     /// The server's name.
@@ -48,7 +48,12 @@ impl Link {
 
     /// How long things may take.
     pub fn limits(&self) -> Limits {
-        self.limits
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes how long things may take, from the next call on.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
     /// Puts a session in, or takes it out.
@@ -70,6 +75,6 @@ impl Link {
         }
         let mut receiver = self.current.subscribe();
         let waiting = receiver.wait_for(usable);
-        tokio::time::timeout(self.limits.timeout, waiting).await.ok()?.ok()?.clone()
+        tokio::time::timeout(self.limits().timeout, waiting).await.ok()?.ok()?.clone()
     }
 }

@@ -7,6 +7,7 @@ use bytestring::ByteString;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument as _, debug, info_span};
 
 use super::catalogue::{InvalidTool, Tool};
@@ -37,6 +38,7 @@ pub struct Upstream {
     /// We have ended it.
     closed: CancellationToken,
     tools_changed: Notify,
+    calls: TaskTracker,
     outbox: mpsc::Sender<ByteString>,
     has_tools: bool,
     server_info: Option<String>,
@@ -81,6 +83,7 @@ impl Upstream {
             lost: CancellationToken::new(),
             closed: CancellationToken::new(),
             tools_changed: Notify::new(),
+            calls: TaskTracker::new(),
             outbox,
             has_tools: tools.is_some_and(|tools| tools != "null"),
             server_info: server_info.map(str::to_owned),
@@ -119,6 +122,17 @@ impl Upstream {
     /// Waits until the session is lost or closed.
     pub async fn lost(&self) {
         self.lost.cancelled().await;
+    }
+
+    /// Counts a call as under way, as long as the value lives.
+    pub(super) fn call(&self) -> TaskTrackerToken {
+        self.calls.token()
+    }
+
+    /// Waits until no call is under way. For a session that gets no new ones.
+    pub async fn calls_done(&self) {
+        self.calls.close();
+        self.calls.wait().await;
     }
 
     /// Waits until [`close`](Self::close) was called.

@@ -1,3 +1,479 @@
 //! Watches the definitions and drives each server from what is desired to what is.
 //!
+//! Level-triggered: an event only means "look again". Each look reads the whole directory, compares it with what runs,
+//! and does what is missing: closes the sessions of servers that have changed or gone, wishes for the new routes, and,
+//! once a generation with them is in force, starts an actor for each new server. Servers that have not changed are not
+//! touched.
+//!
+//! | part | owns |
+//! | --- | --- |
+//! | `detector` | noticing that something has happened |
+//! | `route` | from a definition to what is needed to dial it |
+//! | `actor` | one server: its session, its retries, its tools |
+//! | [`status`](ServerStatus) | what users see |
+//!
+//! Invariants: a directory that cannot be read changes nothing; a file that has become wrong does not stop the server
+//! that runs; a server is dialled only through a route that is in force; the route of a session stays until the session
+//! is closed.
+//!
 //! Knows nothing of the wire format.
+
+mod actor;
+mod detector;
+mod route;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, Uri};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::aggregator::registry::Registry;
+use crate::bridge::Bridge;
+use crate::error::chain;
+use crate::mcpserver::{Definition, Reader, Scan, ServerName, Transport};
+use crate::wire::client::Pool;
+use crate::yaml_applier::{Applier, GatewayKey, InForce, KEY_HEADER, ROUTE_PREFIX, Revision};
+use actor::{Actor, Shared};
+use detector::Detector;
+use route::Way;
+use status::Board;
+
+pub use actor::Retry;
+pub use route::Surroundings;
+pub use status::{ServerState, ServerStatus, Statuses};
+
+/// Sessions that have to be closed get this long before the next generation goes ahead without them; their routes stay
+/// until they are done.
+const RETIRE_AT_ONCE: Duration = Duration::from_millis(50);
+
+/// What a reconciler works with.
+pub struct ReconcilerOptions {
+    /// Reads definitions.
+    pub reader: Reader,
+    /// Where their files are.
+    pub directory: PathBuf,
+    /// Where the gateway is dialled: scheme and authority, without a path.
+    pub gateway: String,
+    /// The gateway's key.
+    pub key: GatewayKey,
+    /// What ways lead through.
+    pub surroundings: Surroundings,
+    /// How tries slow down.
+    pub retry: Retry,
+    /// How long calls in flight have to end when their session is closed.
+    pub drain: Duration,
+}
+
+/// How far the first look has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Progress {
+    Begun,
+    /// The routes of all definitions are wished for.
+    Wished,
+    /// They are in force, and every server has an actor.
+    Done,
+}
+
+/// A running reconciler.
+#[derive(Debug)]
+pub struct Reconciler {
+    statuses: watch::Receiver<Statuses>,
+    progress: watch::Receiver<Progress>,
+    rescan: Arc<Notify>,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl Reconciler {
+    /// Begins to look after the servers of a directory. Its tasks end with [`shutdown`](Self::shutdown).
+    pub fn start(
+        options: ReconcilerOptions,
+        applier: Applier,
+        bridge: Arc<Bridge>,
+        registry: Arc<Registry>,
+    ) -> Self {
+        let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+        let shared = Arc::new(Shared {
+            registry,
+            bridge,
+            board: Board::new(),
+            pool: Pool::new(),
+            tracker: tracker.clone(),
+            retry: options.retry,
+            drain: options.drain,
+        });
+        let statuses = shared.board.subscribe();
+        let (progress_sender, progress) = watch::channel(Progress::Begun);
+        let rescan = Arc::new(Notify::new());
+        let (retired_sender, retired) = mpsc::unbounded_channel();
+        let look = Look {
+            options,
+            applier,
+            shared,
+            servers: BTreeMap::new(),
+            retired_sender,
+            progress: progress_sender,
+            problem: None,
+            said: BTreeSet::new(),
+            rescan: Arc::clone(&rescan),
+        };
+        tracker.spawn(look.run(retired, stop.clone()));
+        Self { statuses, progress, rescan, stop, tracker }
+    }
+
+    /// All servers, as they change.
+    pub fn statuses(&self) -> watch::Receiver<Statuses> {
+        self.statuses.clone()
+    }
+
+    /// Looks at the definitions again, also without an event.
+    pub fn rescan(&self) {
+        self.rescan.notify_one();
+    }
+
+    /// Waits until the definitions were read for the first time and their routes are wished for, so that a gateway that
+    /// is started now gets them all at once.
+    pub async fn wished(&self) {
+        // As in `settled`.
+        let _ = self.progress.clone().wait_for(|progress| *progress >= Progress::Wished).await;
+    }
+
+    /// Waits until the definitions were read, a generation with them is in force, and every server that starts by
+    /// itself has succeeded or failed once.
+    pub async fn settled(&self) {
+        let mut statuses = self.statuses.clone();
+        // An error means that the reconciler has ended: nothing will change any more.
+        if self.progress.clone().wait_for(|progress| *progress == Progress::Done).await.is_ok() {
+            let all_settled = |all: &Statuses| all.values().all(|status| status.state.is_settled());
+            let _ = statuses.wait_for(all_settled).await;
+        }
+    }
+
+    /// Closes every session, in order, and ends all tasks.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+/// One server as the reconciler knows it.
+#[derive(Debug)]
+enum Server {
+    /// Not dialled: suspended, invalid, unsupported.
+    Resting(Option<Arc<Definition>>),
+    /// A route is wished for, or in force, and the session is the actor's.
+    Active { definition: Arc<Definition>, way: Box<Way>, actor: Option<Actor> },
+    /// The session is being closed; its route stays until then.
+    Retiring(Box<Way>),
+}
+
+struct Look {
+    options: ReconcilerOptions,
+    applier: Applier,
+    shared: Arc<Shared>,
+    servers: BTreeMap<ServerName, Server>,
+    retired_sender: mpsc::UnboundedSender<ServerName>,
+    progress: watch::Sender<Progress>,
+    /// What is wrong with the directory, to say it once.
+    problem: Option<String>,
+    /// What was said of files, to say it once.
+    said: BTreeSet<String>,
+    rescan: Arc<Notify>,
+}
+
+impl Look {
+    async fn run(mut self, mut retired: mpsc::UnboundedReceiver<ServerName>, stop: CancellationToken) {
+        let mut detector = Detector::new(&self.options.directory);
+        loop {
+            let look = async {
+                self.scan(&mut retired).await;
+                self.progress.send_replace(Progress::Done);
+                tokio::select! {
+                    () = detector.changed() => {}
+                    () = self.rescan.notified() => {}
+                    Some(name) = retired.recv() => self.forget_retired(&name),
+                }
+            };
+            if stop.run_until_cancelled(look).await.is_none() {
+                break;
+            }
+        }
+        let actors = std::mem::take(&mut self.servers).into_values().filter_map(|server| match server {
+            Server::Active { actor, .. } => actor,
+            _ => None,
+        });
+        futures_util::future::join_all(actors.map(Actor::retire)).await;
+    }
+
+    /// Reads the directory and does what is missing.
+    async fn scan(&mut self, retired: &mut mpsc::UnboundedReceiver<ServerName>) {
+        let (reader, directory) = (self.options.reader.clone(), self.options.directory.clone());
+        let scan = tokio::task::spawn_blocking(move || reader.scan(&directory)).await;
+        let scan = match scan {
+            Ok(Ok(scan)) => {
+                if self.problem.take().is_some() {
+                    info!("the definitions can be read again");
+                }
+                scan
+            }
+            Ok(Err(error)) => return self.unreadable(chain(&error)),
+            Err(error) => return self.unreadable(error.to_string()),
+        };
+        self.begin(scan).await;
+        self.wait_for_retired(retired).await;
+        self.apply().await;
+    }
+
+    /// Nothing changes: what cannot be read is not empty.
+    fn unreadable(&mut self, why: String) {
+        if self.problem.as_ref() != Some(&why) {
+            error!("the definitions cannot be read, so everything stays as it is: {why}");
+            self.problem = Some(why);
+        }
+        self.wished();
+    }
+
+    fn wished(&self) {
+        self.progress.send_if_modified(|progress| {
+            let first = *progress == Progress::Begun;
+            if first {
+                *progress = Progress::Wished;
+            }
+            first
+        });
+    }
+
+    /// Compares what is with what is desired, and begins what is to be done.
+    async fn begin(&mut self, scan: Scan) {
+        let mut seen = BTreeSet::new();
+        for entry in scan.entries {
+            let Some(name) = entry.name else {
+                if let Err(invalid) = &entry.outcome {
+                    self.say_once(invalid.to_string());
+                }
+                continue;
+            };
+            // Two files of one name have one entry each; both are wrong for the same reason.
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            match entry.outcome {
+                Ok(definition) => self.desire(&name, definition).await,
+                Err(invalid) => self.hold(&name, &invalid.to_string()),
+            }
+        }
+        let gone: Vec<ServerName> =
+            self.servers.keys().filter(|name| !seen.contains(*name)).cloned().collect();
+        for name in gone {
+            self.retire(&name);
+            if !matches!(self.servers.get(&name), Some(Server::Retiring(_))) {
+                self.servers.remove(&name);
+            }
+            self.shared.board.remove(&name);
+        }
+    }
+
+    /// A file that is right.
+    async fn desire(&mut self, name: &ServerName, definition: Arc<Definition>) {
+        let change = match self.servers.get(name) {
+            Some(Server::Active { definition: old, .. }) => Some(definition.change_from(old)),
+            Some(Server::Resting(Some(old))) if **old == *definition => return,
+            // Looked at again when the old session is closed.
+            Some(Server::Retiring(_)) => return,
+            Some(Server::Resting(_)) | None => None,
+        };
+        match (change, self.servers.get_mut(name)) {
+            (Some(change), Some(Server::Active { definition: old, actor, .. }))
+                if !change.connection && !change.intent =>
+            {
+                if !change.is_nothing()
+                    && let Some(actor) = actor
+                {
+                    actor.update(Arc::clone(&definition)).await;
+                }
+                *old = definition;
+                self.shared.board.set_stale(name, None);
+            }
+            (Some(_), _) => {
+                self.retire(name);
+                // Without a session there is nothing to wait for.
+                if !self.servers.contains_key(name) {
+                    self.activate(name, definition);
+                }
+            }
+            (None, _) => self.activate(name, definition),
+        }
+    }
+
+    /// A server without a session: wishes for its route, or says why it rests.
+    fn activate(&mut self, name: &ServerName, definition: Arc<Definition>) {
+        let board = &self.shared.board;
+        let stdio = matches!(definition.transport, Transport::Stdio(_));
+        if definition.suspended || !definition.auto_start {
+            board.set(name, if stdio { ServerState::Stopped } else { ServerState::Disconnected }, 0);
+            self.servers.insert(name.clone(), Server::Resting(Some(definition)));
+            return;
+        }
+        if definition.family.is_some() {
+            self.say_once(format!(
+                "server {name}: families are not supported by this version of sidegate; its tools have its own names"
+            ));
+        }
+        let board = &self.shared.board;
+        match route::way(&definition, &self.options.surroundings) {
+            Ok(way) => {
+                if let Some(target) = &way.target {
+                    self.shared.bridge.set(name, target.clone());
+                }
+                board.set(name, if stdio { ServerState::Starting } else { ServerState::Connecting }, 0);
+                board.set_stale(name, None);
+                self.servers
+                    .insert(name.clone(), Server::Active { definition, way: Box::new(way), actor: None });
+            }
+            Err(reason) => {
+                board.set(name, ServerState::Unsupported { reason }, 0);
+                self.servers.insert(name.clone(), Server::Resting(Some(definition)));
+            }
+        }
+    }
+
+    /// A file that is wrong: what runs goes on.
+    fn hold(&mut self, name: &ServerName, mistakes: &str) {
+        match self.servers.get(name) {
+            Some(Server::Active { .. } | Server::Retiring(_)) => {
+                self.shared.board.set_stale(name, Some(mistakes.to_owned()));
+            }
+            Some(Server::Resting(_)) | None => {
+                self.servers.insert(name.clone(), Server::Resting(None));
+                self.shared.board.set(name, ServerState::Invalid { reason: mistakes.to_owned() }, 0);
+            }
+        }
+    }
+
+    /// Begins to close the session of a server, if it has one. Its tools are out of the catalogue at once.
+    fn retire(&mut self, name: &ServerName) {
+        if !matches!(self.servers.get(name), Some(Server::Active { .. })) {
+            return;
+        }
+        let Some(Server::Active { way, actor, .. }) = self.servers.remove(name) else { return };
+        let Some(actor) = actor else { return };
+        self.servers.insert(name.clone(), Server::Retiring(way));
+        let (sender, name) = (self.retired_sender.clone(), name.clone());
+        self.shared.tracker.spawn(async move {
+            actor.retire().await;
+            // Nobody listens any more when everything ends.
+            let _ = sender.send(name);
+        });
+    }
+
+    /// Gives sessions that are being closed a moment, so that the usual change is one generation and not two.
+    async fn wait_for_retired(&mut self, retired: &mut mpsc::UnboundedReceiver<ServerName>) {
+        let retiring = |servers: &BTreeMap<ServerName, Server>| {
+            servers.values().any(|server| matches!(server, Server::Retiring(_)))
+        };
+        let moment = tokio::time::sleep(RETIRE_AT_ONCE);
+        tokio::pin!(moment);
+        let mut closed = false;
+        while retiring(&self.servers) {
+            tokio::select! {
+                Some(name) = retired.recv() => {
+                    self.forget_retired(&name);
+                    closed = true;
+                }
+                () = &mut moment => break,
+            }
+        }
+        if closed {
+            // Their files, as far as they are still there, have been passed over.
+            let (reader, directory) = (self.options.reader.clone(), self.options.directory.clone());
+            if let Ok(Ok(scan)) = tokio::task::spawn_blocking(move || reader.scan(&directory)).await {
+                self.begin(scan).await;
+            }
+        }
+    }
+
+    fn forget_retired(&mut self, name: &ServerName) {
+        if matches!(self.servers.get(name), Some(Server::Retiring(_))) {
+            self.servers.remove(name);
+            self.shared.bridge.remove(name);
+        }
+    }
+
+    /// Wishes for the routes, and starts whoever waits for one of them.
+    async fn apply(&mut self) {
+        let routes = self.servers.iter().filter_map(|(name, server)| match server {
+            Server::Active { way, .. } | Server::Retiring(way) => Some((name.clone(), way.route.clone())),
+            Server::Resting(_) => None,
+        });
+        let revision = self.applier.apply(routes.collect());
+        self.wished();
+        let in_force = self.wait_until_in_force(revision).await;
+        let Some(in_force) = in_force else { return };
+        for (name, server) in &mut self.servers {
+            let Server::Active { definition, way, actor } = server else { continue };
+            if let Some(reason) = in_force.refused.get(name) {
+                self.shared.board.set(name, ServerState::Invalid { reason: reason.clone() }, 0);
+            } else if actor.is_none() {
+                let headers = headers(&self.options.key, &way.headers);
+                match endpoint(&self.options.gateway, name) {
+                    Ok(endpoint) => {
+                        let shared = Arc::clone(&self.shared);
+                        *actor = Some(Actor::start(Arc::clone(definition), endpoint, headers, shared));
+                    }
+                    Err(error) => error!(server = %name, %error, "the gateway's address is wrong"),
+                }
+            }
+        }
+    }
+
+    /// Waits for a generation with the wish, however long the gateway needs; `None` when the wish itself is refused.
+    async fn wait_until_in_force(&self, revision: Revision) -> Option<InForce> {
+        use crate::yaml_applier::ApplyError;
+        let mut status = self.applier.status();
+        loop {
+            match self.applier.in_force(revision).await {
+                Ok(in_force) => return Some(in_force),
+                // The gateway is being replaced: its successor gets the same wish.
+                Err(error @ (ApplyError::NotInForce { .. } | ApplyError::Superseded)) => {
+                    warn!("{}", chain(&error));
+                    status.mark_unchanged();
+                    if status.changed().await.is_err() {
+                        return None;
+                    }
+                }
+                Err(error) => {
+                    error!("the gateway's configuration stays as it was: {}", chain(&error));
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn say_once(&mut self, what: String) {
+        if !self.said.contains(&what) {
+            warn!("{what}");
+            self.said.insert(what);
+        }
+    }
+}
+
+fn endpoint(gateway: &str, name: &ServerName) -> Result<Uri, http::uri::InvalidUri> {
+    format!("{gateway}{ROUTE_PREFIX}{name}").parse()
+}
+
+fn headers(key: &GatewayKey, own: &[(HeaderName, http::HeaderValue)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in own {
+        headers.append(name, value.clone());
+    }
+    headers.insert(HeaderName::from_static(KEY_HEADER), key.header_value());
+    headers
+}

@@ -1,1 +1,45 @@
-//! Logging for the binary.
+//! Logging for the binary. The library only emits events; whoever embeds it decides what becomes of them.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::time::SystemTime;
+
+use crate::environment::Environment;
+
+/// The variable that says what is logged, in the syntax of `tracing_subscriber::EnvFilter`: `info`, or
+/// `info,sidegate::reconciler=debug`.
+pub const LOG_VARIABLE: &str = "SIDEGATE_LOG";
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Logs to stderr from now on: `info` and above, or what [`LOG_VARIABLE`] says. Once a process; later calls do nothing.
+pub fn init_logging(format: LogFormat, environment: &Environment) {
+    let wanted = environment.get(LOG_VARIABLE).ok().flatten().unwrap_or("info");
+    let (filter, wrong) = match EnvFilter::try_new(wanted) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new("info"), Some(error)),
+    };
+    let no_color = environment.get_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_timer(SystemTime)
+        .with_target(false)
+        .with_ansi(!no_color && std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    let initialised = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().with_target(true).try_init(),
+    };
+    if let (Ok(()), Some(error)) = (initialised, wrong) {
+        tracing::warn!("{LOG_VARIABLE} is not understood, so it is `info`: {error}");
+    }
+}

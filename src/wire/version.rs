@@ -65,7 +65,9 @@ impl fmt::Display for ProtocolVersion {
 
 /// A protocol version that is not spoken here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("protocol version {0:?} is not supported; supported are 2024-11-05 (servers only), 2025-03-26, 2025-06-18 and 2025-11-25")]
+#[error(
+    "protocol version {0:?} is not supported; supported are 2024-11-05 (servers only), 2025-03-26, 2025-06-18 and 2025-11-25"
+)]
 pub struct UnknownVersion(String);
 
 /// How a request relates to others, chosen for each request by itself, as one endpoint may serve several.

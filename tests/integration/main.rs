@@ -2,7 +2,10 @@
 
 // Always so here, but Clippy's allowances for tests look for the attribute.
 #[cfg(test)]
-mod support;
-mod subprocess;
 mod gateway;
+#[cfg(test)]
 mod resolver;
+#[cfg(test)]
+mod subprocess;
+#[cfg(test)]
+mod support;

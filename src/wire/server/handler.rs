@@ -279,7 +279,10 @@ impl<E: Endpoint> StreamableHttp<E> {
         Ok(status(StatusCode::NO_CONTENT))
     }
 
-    fn session(self: &Arc<Self>, context: &RequestContext) -> Result<Arc<Entry<E::Session>>, Box<Response<Body>>> {
+    fn session(
+        self: &Arc<Self>,
+        context: &RequestContext,
+    ) -> Result<Arc<Entry<E::Session>>, Box<Response<Body>>> {
         let Some(id) = session_id(&context.headers) else {
             let why = "the Mcp-Session-Id header is missing; send initialize first";
             return Err(refuse(StatusCode::BAD_REQUEST, RpcError::INVALID_REQUEST, why));

@@ -258,7 +258,9 @@ impl<S> Table<S> {
 
     /// Takes out what has been idle for `limit`, or has ended.
     pub(super) fn take_expired(&self, limit: Duration) -> Vec<Arc<Entry<S>>> {
-        let expired = |entry: &Entry<S>| entry.is_ended() || entry.idle_since().is_some_and(|since| since.elapsed() >= limit);
+        let expired = |entry: &Entry<S>| {
+            entry.is_ended() || entry.idle_since().is_some_and(|since| since.elapsed() >= limit)
+        };
         lock(&self.inner).sessions.extract_if(|_, entry| expired(entry)).map(|(_, entry)| entry).collect()
     }
 

@@ -1,0 +1,385 @@
+//! One session: a child, its pipes, and which request waits for what.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytestring::ByteString;
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::{BridgeSettings, MAX_MESSAGE, Served, lock};
+use crate::error::chain;
+use crate::subprocess::{
+    ChildTree, LogFileSettings, Output, OutputSettings, Source, Spec, StopRecipe, Stream, Tail,
+};
+use crate::wire::json;
+use crate::wire::message::{Message, RequestId, View};
+use crate::wire::rpc::RpcError;
+use crate::wire::server::{Opened, Reply, SessionHandle};
+use crate::wire::stdio::{LineReader, write_line};
+use crate::wire::stream::Weight;
+use crate::wire::version::ProtocolVersion;
+
+/// Messages that wait to be written to a child that does not read.
+const QUEUE: usize = 256;
+
+/// How long stdout is read on after the child has exited.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How many of a child's last lines go into a message.
+const SHOWN_LINES: usize = 5;
+
+/// Lines on stdout that are no messages are logged up to this length.
+const SHOWN_LENGTH: usize = 200;
+
+/// A session with its child.
+#[derive(Debug)]
+pub(super) struct ChildSession {
+    handle: SessionHandle,
+    stdin: mpsc::Sender<ByteString>,
+    waiting: Mutex<Waiting>,
+    /// Fires when the child is to end.
+    end: CancellationToken,
+    /// Fires when nothing of the child is left.
+    gone: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    requests: HashMap<RequestId, Waiter>,
+    /// Why nothing can be asked any more.
+    over: Option<RpcError>,
+}
+
+#[derive(Debug)]
+enum Waiter {
+    /// The answer to `initialize`, which opens the session.
+    Initialize(oneshot::Sender<Result<Message, RpcError>>),
+    /// The answer to any other request, and its progress token.
+    Request(Reply, Option<RequestId>),
+}
+
+impl ChildSession {
+    /// Starts a child and lets it answer `initialize`.
+    ///
+    /// When the future is dropped, the child is ended.
+    pub(super) async fn open(
+        served: &Served,
+        settings: &BridgeSettings,
+        tracker: &TaskTracker,
+        request: &Message,
+        handle: &SessionHandle,
+    ) -> Result<Opened<Self>, RpcError> {
+        let failed = |why: &dyn std::fmt::Display| RpcError::new(RpcError::UPSTREAM, why.to_string());
+        let Some(id) = request.id() else {
+            return Err(RpcError::new(RpcError::INVALID_REQUEST, "initialize must be a request"));
+        };
+        let mut tree = ChildTree::spawn(spec(served, settings), &settings.helper).await.map_err(|error| {
+            let why = chain(&error);
+            failed(&format_args!("the server cannot be started: {why}"))
+        })?;
+        let pipes = (tree.take_stdin(), tree.take_stdout(), tree.take_stderr());
+        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+            return Err(failed(&"the server cannot be started: its pipes are missing"));
+        };
+        let output = OutputSettings {
+            file: settings.logs.clone().map(LogFileSettings::new),
+            ..OutputSettings::default()
+        };
+        let output = Output::drain(served.server.as_str(), [(Source::Stderr, stderr)], output, tracker);
+        lock(&served.tail).replace(output.tail());
+
+        let (stdin_sender, stdin_receiver) = mpsc::channel(QUEUE);
+        let session = Arc::new(Self {
+            handle: handle.clone(),
+            stdin: stdin_sender,
+            waiting: Mutex::default(),
+            end: CancellationToken::new(),
+            gone: CancellationToken::new(),
+        });
+        let ended_early = EndOnDrop(Some(Arc::clone(&session)));
+        let (sender, receiver) = oneshot::channel();
+        lock(&session.waiting).requests.insert(id, Waiter::Initialize(sender));
+        let keeper = Keeper {
+            session: Arc::clone(&session),
+            name: served.server.to_string(),
+            tree,
+            output,
+            recipe: StopRecipe::stdio(settings.grace),
+        };
+        tracker.spawn(keeper.run(stdin, stdin_receiver, stdout));
+        session.send(request.text().clone()).await;
+
+        let answer = receiver.await.unwrap_or_else(|_| Err(failed(&"the server has ended")))?;
+        let version = match answer.view() {
+            View::Response { outcome: Ok(result), .. } => json::members(result, ["protocolVersion"])
+                .ok()
+                .and_then(|[version]| json::string(version?)?.parse().ok())
+                .unwrap_or(ProtocolVersion::LATEST),
+            // A server that refuses is asked nothing more; the client gets its words.
+            View::Response { outcome: Err(error), .. } => return Err(relayed(error)),
+            _ => return Err(failed(&"initialize was not answered")),
+        };
+        ended_early.disarm();
+        Ok(Opened { session, response: answer.text().clone(), version })
+    }
+
+    /// Asks the child; its answer goes to `reply`.
+    pub(super) async fn request(&self, request: &Message, reply: Reply) {
+        let View::Request { id, params, .. } = request.view() else { return };
+        let (raw, id) = (id, RequestId::from_raw(id));
+        let token = progress_token(params).map(RequestId::from_raw);
+        let refused = {
+            let mut waiting = lock(&self.waiting);
+            match &waiting.over {
+                Some(error) => Some((error.clone(), reply)),
+                None if waiting.requests.contains_key(&id) => {
+                    let why = format!("id {raw} is that of a request which is still under way");
+                    Some((RpcError::new(RpcError::INVALID_REQUEST, why), reply))
+                }
+                None => {
+                    waiting.requests.insert(id, Waiter::Request(reply, token));
+                    None
+                }
+            }
+        };
+        match refused {
+            Some((error, reply)) => reply.answer(error.response(Some(raw))),
+            None => self.send(request.text().clone()).await,
+        }
+    }
+
+    /// Forgets a request that the client has cancelled: it expects no answer (2025-11-25, basic/utilities/cancellation).
+    pub(super) fn cancelled(&self, params: Option<&str>) {
+        let id = params.and_then(|params| json::members(params, ["requestId"]).ok()?[0]);
+        if let Some(id) = id {
+            let forgotten = lock(&self.waiting).requests.remove(&RequestId::from_raw(id));
+            // Dropped outside of the lock: it ends the response.
+            drop(forgotten);
+        }
+    }
+
+    /// Writes a message to the child. Waits while the child does not read; is lost when the child has ended.
+    pub(super) async fn send(&self, text: ByteString) {
+        if self.stdin.send(text).await.is_err() {
+            debug!("a message for a server that has ended is dropped");
+        }
+    }
+
+    /// Ends the child; returns when nothing of it is left.
+    pub(super) async fn end(&self) {
+        self.end.cancel();
+        self.gone.cancelled().await;
+    }
+
+    fn take(&self, message: Message) {
+        match message.view() {
+            View::Response { id: Some(id), .. } => {
+                let waiter = lock(&self.waiting).requests.remove(&RequestId::from_raw(id));
+                match waiter {
+                    Some(Waiter::Request(reply, _)) => reply.answer(message.text().clone()),
+                    Some(Waiter::Initialize(sender)) => drop(sender.send(Ok(message))),
+                    None => debug!(?message, "an answer to no request"),
+                }
+            }
+            View::Notification { method: "notifications/progress", params } => {
+                let token = progress_token_of_notification(params);
+                let waiting = lock(&self.waiting);
+                let request = waiting.requests.values().find_map(|waiter| match waiter {
+                    Waiter::Request(reply, wanted) if wanted.is_some() && *wanted == token => Some(reply),
+                    _ => None,
+                });
+                match request {
+                    Some(reply) => reply.send(message.text().clone(), Weight::Droppable),
+                    None => debug!("progress that belongs to no request"),
+                }
+            }
+            View::Notification { .. } => {
+                self.handle.standalone().push(message.text().clone(), Weight::Droppable)
+            }
+            View::Request { .. } | View::Response { id: None, .. } => {
+                self.handle.standalone().push(message.text().clone(), Weight::Required);
+            }
+        }
+    }
+
+    /// Tells everyone who waits that there will be no answer.
+    fn fail(&self, error: &RpcError) {
+        let requests = {
+            let mut waiting = lock(&self.waiting);
+            waiting.over = Some(error.clone());
+            std::mem::take(&mut waiting.requests)
+        };
+        for (id, waiter) in requests {
+            match waiter {
+                Waiter::Initialize(sender) => drop(sender.send(Err(error.clone()))),
+                Waiter::Request(reply, _) => reply.answer(error.response(Some(id.as_raw()))),
+            }
+        }
+    }
+}
+
+/// Ends a session that is given up before it was open.
+struct EndOnDrop(Option<Arc<ChildSession>>);
+
+impl EndOnDrop {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        if let Some(session) = &self.0 {
+            session.end.cancel();
+        }
+    }
+}
+
+/// Owns the child of a session from its start to its end.
+struct Keeper {
+    session: Arc<ChildSession>,
+    name: String,
+    tree: ChildTree,
+    output: Output,
+    recipe: StopRecipe,
+}
+
+impl Keeper {
+    async fn run(
+        mut self,
+        stdin: pipe::Sender,
+        messages: mpsc::Receiver<ByteString>,
+        stdout: pipe::Receiver,
+    ) {
+        let session = Arc::clone(&self.session);
+        let end = session.end.clone();
+        let writing = write_messages(stdin, messages, end.clone());
+        let reading = read_messages(&self.name, stdout, &session);
+        // stdout at its end: nothing more can be answered, whether or not the process is still there.
+        let ended_itself = {
+            tokio::pin!(writing, reading);
+            let mut written = false;
+            let mut last_words = None;
+            loop {
+                tokio::select! {
+                    () = &mut reading => break true,
+                    // The pipe may hold answers that were written before the end: `reading` comes to them, unless a
+                    // descendant holds the pipe open.
+                    _ = self.tree.wait(), if last_words.is_none() => {
+                        last_words = Some(Box::pin(tokio::time::sleep(LAST_WORDS)));
+                    }
+                    () = async { if let Some(timer) = &mut last_words { timer.await } }, if last_words.is_some() => {
+                        break true;
+                    }
+                    () = &mut writing, if !written => written = true,
+                    () = end.cancelled() => break false,
+                }
+            }
+        };
+        if ended_itself {
+            self.session.handle.end();
+        }
+        let stopped = self.tree.stop(&self.recipe).await;
+        let tail = self.output.tail();
+        self.output.finish().await;
+        if stopped.left > 0 {
+            warn!(server = %self.name, left = stopped.left, "processes of a server could not be ended");
+        }
+        let error = if ended_itself {
+            let why = format!("the server {}{}", stopped.ending, last_words(&tail));
+            warn!(server = %self.name, "{why}");
+            why
+        } else {
+            debug!(server = %self.name, ending = %stopped.ending, "ended");
+            "the server was stopped".to_owned()
+        };
+        self.session.fail(&RpcError::new(RpcError::UPSTREAM, error));
+        self.session.handle.end();
+        self.session.gone.cancel();
+    }
+}
+
+async fn write_messages(
+    mut stdin: pipe::Sender,
+    mut messages: mpsc::Receiver<ByteString>,
+    end: CancellationToken,
+) {
+    let writing = async {
+        while let Some(message) = messages.recv().await {
+            if let Err(error) = write_line(&mut stdin, &message).await {
+                // The end of the child is noticed by its exit and by its stdout.
+                debug!(%error, "a server does not take messages any more");
+                return;
+            }
+        }
+    };
+    // `stdin` is closed either way when this returns, which asks the child to end.
+    let _ = end.run_until_cancelled(writing).await;
+}
+
+async fn read_messages(name: &str, stdout: pipe::Receiver, session: &ChildSession) {
+    let mut lines = LineReader::new(stdout, MAX_MESSAGE);
+    loop {
+        match lines.next().await {
+            Ok(Some(line)) => match Message::parse(line.clone()) {
+                Ok(message) => session.take(message),
+                Err(error) => {
+                    let line = String::from_utf8_lossy(&line);
+                    let shown: String = line.chars().take(SHOWN_LENGTH).collect();
+                    warn!(server = name, %error, "a line on stdout is no MCP message: {shown}");
+                }
+            },
+            Ok(None) => return,
+            Err(error) => {
+                warn!(server = name, %error, "stdout cannot be read on");
+                return;
+            }
+        }
+    }
+}
+
+fn spec(served: &Served, settings: &BridgeSettings) -> Spec {
+    let target = &served.target;
+    Spec {
+        program: target.command.clone(),
+        args: target.args.clone(),
+        env: target.env.clone(),
+        cwd: Some(target.cwd.clone()),
+        stdin: Stream::Piped,
+        stdout: Stream::Piped,
+        stderr: Stream::Piped,
+        open_files: settings.open_files,
+        ..Spec::default()
+    }
+}
+
+fn progress_token(params: Option<&str>) -> Option<&str> {
+    let [meta] = json::members(params?, ["_meta"]).ok()?;
+    json::members(meta?, ["progressToken"]).ok()?[0]
+}
+
+fn progress_token_of_notification(params: Option<&str>) -> Option<RequestId> {
+    json::members(params?, ["progressToken"]).ok()?[0].map(RequestId::from_raw)
+}
+
+/// An error of the server, for whoever wanted the session.
+fn relayed(error: &str) -> RpcError {
+    let [code, message] = json::members(error, ["code", "message"]).unwrap_or_default();
+    let code = code.and_then(|code| code.parse().ok()).unwrap_or(RpcError::UPSTREAM);
+    let message = message.and_then(json::string).map_or_else(|| error.to_owned(), |text| text.into_owned());
+    RpcError::new(code, message)
+}
+
+fn last_words(tail: &Tail) -> String {
+    let lines = tail.lines();
+    if lines.is_empty() {
+        return ", and wrote nothing to stderr".to_owned();
+    }
+    let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
+    format!("; its last lines on stderr: {}", shown.join(" | "))
+}

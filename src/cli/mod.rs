@@ -1,0 +1,173 @@
+//! The command line: one file a subcommand.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: see [`Exit`].
+
+mod example_server;
+mod gateway;
+mod output;
+mod progress;
+mod serve;
+mod signals;
+mod table;
+mod validate;
+mod version;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use sidegate::config::dirs;
+use sidegate::environment::Environment;
+
+/// One MCP endpoint over all of your MCP servers.
+#[derive(Debug, Parser)]
+#[command(name = "sidegate", version, about, max_term_width = 100, propagate_version = true)]
+#[command(
+    after_help = "Example:\n  sidegate serve\n\nDefinitions are files: ~/.config/sidegate/mcpservers/NAME.yaml"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve all MCP servers on one endpoint, until Ctrl-C
+    Serve(Box<serve::ServeArguments>),
+    /// Check definition files and say what is wrong with them
+    Validate(validate::ValidateArguments),
+    /// Fetch, find and check agentgateway; run the embedded gateway
+    #[command(subcommand)]
+    Gateway(gateway::GatewayCommand),
+    /// A small MCP server over stdin and stdout, to try things with
+    ExampleServer,
+    /// Print the version
+    Version(version::VersionArguments),
+}
+
+/// How data is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum OutputFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Where definitions and settings are.
+#[derive(Debug, clap::Args)]
+struct ConfigDir {
+    /// Directory of config.yaml and mcpservers/ [default: ~/.config/sidegate]
+    #[arg(long, value_name = "DIR")]
+    config_dir: Option<PathBuf>,
+}
+
+impl ConfigDir {
+    fn resolve(&self, environment: &Environment) -> Result<PathBuf, Failure> {
+        dirs::config_dir(environment, self.config_dir.as_deref())
+            .map_err(|error| Failure::new(Exit::Usage, error).hint("give one with --config-dir"))
+    }
+}
+
+/// The exit codes, which scripts rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// Something failed.
+    Failed = 1,
+    /// The arguments or settings are wrong.
+    Usage = 2,
+    /// Definitions are wrong.
+    Invalid = 3,
+    /// There is no gateway.
+    Gateway = 4,
+    /// Interrupted before it was done.
+    Interrupted = 130,
+}
+
+/// What a command that failed tells its user.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    /// What and why; nothing where it was said already.
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure with an error and everything behind it.
+    fn new(exit: Exit, error: impl std::error::Error) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(source) = cause {
+            message = format!("{message}: {source}");
+            cause = source.source();
+        }
+        Self { exit, message, hint: None }
+    }
+
+    /// A failure in our own words.
+    fn text(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hint: None }
+    }
+
+    /// A failure of which everything was said.
+    fn silent(exit: Exit) -> Self {
+        Self::text(exit, "")
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    fn maybe_hint(mut self, hint: Option<&str>) -> Self {
+        self.hint = hint.map(str::to_owned);
+        self
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(Exit::Failed, error)
+    }
+}
+
+/// Runs the command that the arguments name.
+pub(crate) fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let wrong = error.use_stderr();
+            // Help into a closed pipe is nobody's loss.
+            let _ = error.print();
+            return ExitCode::from(if wrong { Exit::Usage as u8 } else { 0 });
+        }
+    };
+    let environment: Environment = std::env::vars_os().collect();
+    match run(arguments.command, &environment) {
+        Ok(code) => code,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                let hint = failure.hint.map(|hint| format!("\n\nhint: {hint}")).unwrap_or_default();
+                output::say_error(&format!("error: {}{hint}", failure.message));
+            }
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn run(command: Command, environment: &Environment) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(arguments) => serve::run(*arguments, environment),
+        Command::Validate(arguments) => validate::run(&arguments, environment),
+        Command::Gateway(command) => gateway::run(command, environment),
+        Command::ExampleServer => example_server::run(),
+        Command::Version(arguments) => version::run(&arguments),
+    }
+}
+
+/// A runtime for commands that wait for things.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

@@ -1,0 +1,77 @@
+//! What is served on the listen address: the aggregate, and whether we are well.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use tokio::sync::watch;
+
+use super::token::Token;
+use crate::aggregator::endpoint::Aggregate;
+use crate::reconciler::Statuses;
+use crate::wire::server::{Body, HostPolicy, StreamableHttp};
+use crate::yaml_applier;
+
+/// The path of the aggregate.
+pub(super) const AGGREGATE_PATH: &str = "/mcp";
+
+/// Everything that a request may ask for.
+pub(super) struct Surface {
+    pub(super) aggregate: Arc<StreamableHttp<Aggregate>>,
+    pub(super) hosts: HostPolicy,
+    pub(super) token: Option<Token>,
+    pub(super) statuses: watch::Receiver<Statuses>,
+    pub(super) gateway: watch::Receiver<yaml_applier::Status>,
+}
+
+impl Surface {
+    /// Answers one request.
+    pub(super) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        if request.uri().path() == AGGREGATE_PATH {
+            if let Some(token) = &self.token
+                && !token.is_in(request.headers())
+            {
+                let mut response = text(StatusCode::UNAUTHORIZED, "a bearer token is needed\n".to_owned());
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                return response;
+            }
+            return Arc::clone(&self.aggregate).handle(request).await;
+        }
+        if let Err(error) = self.hosts.check(request.uri(), request.headers()) {
+            return text(StatusCode::FORBIDDEN, format!("{error}\n"));
+        }
+        match request.uri().path() {
+            "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" => self.readiness(),
+            path => text(
+                StatusCode::NOT_FOUND,
+                format!("nothing at {path}; the MCP endpoint is {AGGREGATE_PATH}\n"),
+            ),
+        }
+    }
+
+    /// Ready: a generation is in force, and every server that starts by itself has succeeded or failed once.
+    fn readiness(&self) -> Response<Body> {
+        let mut missing = Vec::new();
+        if self.gateway.borrow().in_force.is_none() {
+            missing.push("gateway: no generation is in force".to_owned());
+        }
+        let statuses = self.statuses.borrow();
+        let unsettled = statuses.iter().filter(|(_, status)| !status.state.is_settled());
+        missing.extend(unsettled.map(|(name, status)| format!("{name}: {}", status.state)));
+        if missing.is_empty() {
+            text(StatusCode::OK, "ready\n".to_owned())
+        } else {
+            text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", missing.join("\n")))
+        }
+    }
+}
+
+fn text(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::text(text));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

@@ -1,0 +1,256 @@
+//! The directory of one running instance: sockets, the gateway's file, logs.
+//!
+//! Only its owner can enter it. A lock says that an instance uses it; the lock ends with the process, so what a killed
+//! instance left is recognised and removed by the next.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// The longest path of a Unix socket on Linux, in bytes (`sun_path`, without its final zero).
+const LONGEST_SOCKET_PATH: usize = 107;
+
+/// A runtime directory in use by this instance.
+#[derive(Debug)]
+pub(super) struct RuntimeDir {
+    path: PathBuf,
+    /// Holds the lock as long as it is open.
+    _lock: File,
+    /// Where the bridge's socket is, when the path of the directory is too long for one.
+    sockets: Option<TempDir>,
+    /// An ephemeral instance takes the whole directory away.
+    ephemeral: Option<TempDir>,
+}
+
+/// What is in the directory.
+const LOCK: &str = "lock";
+const GATEWAY_FILE: &str = "agentgateway.yaml";
+const CANDIDATE_FILE: &str = "candidate.yaml";
+const BRIDGE_SOCKET: &str = "bridge.sock";
+const INSTANCE_FILE: &str = "instance.json";
+const LOGS: &str = "logs";
+
+impl RuntimeDir {
+    /// Takes `path`, making it where it is not there.
+    pub(super) fn take(path: &Path) -> Result<Self, RuntimeDirError> {
+        let failed = |source| RuntimeDirError::Io { path: path.to_owned(), source };
+        if let Some(parent) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        Self::open(path.to_owned(), None)
+    }
+
+    /// A new one below `parent`, which goes away with the instance.
+    pub(super) fn ephemeral(parent: &Path) -> Result<Self, RuntimeDirError> {
+        // Mode 0700 is the crate's default for directories.
+        let directory = tempfile::Builder::new().prefix("sidegate-").tempdir_in(parent);
+        let directory =
+            directory.map_err(|source| RuntimeDirError::Io { path: parent.to_owned(), source })?;
+        Self::open(directory.path().to_owned(), Some(directory))
+    }
+
+    fn open(path: PathBuf, ephemeral: Option<TempDir>) -> Result<Self, RuntimeDirError> {
+        let failed = |source| RuntimeDirError::Io { path: path.clone(), source };
+        // Not followed: a link would be somebody else's say on where our sockets are.
+        let meta = std::fs::symlink_metadata(&path).map_err(failed)?;
+        if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
+            return Err(RuntimeDirError::NotOurs { path });
+        }
+        if meta.mode() & 0o077 != 0 {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
+        }
+        let lock = lock(&path)?;
+        let mut directory = Self { path, _lock: lock, sockets: None, ephemeral };
+        directory
+            .remove_leftovers()
+            .map_err(|source| RuntimeDirError::Io { path: directory.path.clone(), source })?;
+        if directory.path.join(BRIDGE_SOCKET).as_os_str().len() > LONGEST_SOCKET_PATH {
+            let sockets = tempfile::Builder::new().prefix("sidegate-").tempdir_in("/tmp");
+            let sockets = sockets.map_err(|source| RuntimeDirError::Io { path: "/tmp".into(), source })?;
+            directory.sockets = Some(sockets);
+        }
+        Ok(directory)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The gateway's configuration.
+    pub(super) fn gateway_file(&self) -> PathBuf {
+        self.path.join(GATEWAY_FILE)
+    }
+
+    /// A configuration that the gateway is asked about.
+    pub(super) fn candidate_file(&self) -> PathBuf {
+        self.path.join(CANDIDATE_FILE)
+    }
+
+    /// The bridge's socket.
+    pub(super) fn bridge_socket(&self) -> PathBuf {
+        self.sockets.as_ref().map_or(self.path.as_path(), TempDir::path).join(BRIDGE_SOCKET)
+    }
+
+    /// The logs of children.
+    pub(super) fn logs(&self) -> PathBuf {
+        self.path.join(LOGS)
+    }
+
+    /// Says, for whoever looks for the instance, what it is.
+    pub(super) fn write_instance(&self, json: &str) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
+        file.write_all(json.as_bytes())?;
+        file.persist(self.path.join(INSTANCE_FILE)).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    /// Takes away what only a running instance has; logs stay.
+    pub(super) fn clear(mut self) -> io::Result<()> {
+        let ephemeral = self.ephemeral.take().map_or(Ok(()), TempDir::close);
+        let sockets = self.sockets.take().map_or(Ok(()), TempDir::close);
+        if self.path.exists() {
+            self.remove_leftovers()?;
+        }
+        ephemeral.and(sockets)
+    }
+
+    fn remove_leftovers(&self) -> io::Result<()> {
+        for name in [GATEWAY_FILE, CANDIDATE_FILE, BRIDGE_SOCKET, INSTANCE_FILE] {
+            match std::fs::remove_file(self.path.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lock(path: &Path) -> Result<File, RuntimeDirError> {
+    let failed = |source| RuntimeDirError::Io { path: path.to_owned(), source };
+    let options =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).to_owned();
+    let mut file = options.open(path.join(LOCK)).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            // Only for the message.
+            let _ = file.read_to_string(&mut pid);
+            return Err(RuntimeDirError::InUse { path: path.to_owned(), pid: pid.trim().parse().ok() });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+/// Why a runtime directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuntimeDirError {
+    /// An instance runs in it.
+    #[error(
+        "the runtime directory {} is in use by another sidegate{}",
+        .path.display(),
+        .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// The process, where it has said so.
+        pid: Option<u32>,
+    },
+    /// It is no directory, or belongs to someone else.
+    #[error("the runtime directory {} is not a directory of this user", .path.display())]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file system refuses something.
+    #[error("the runtime directory {} cannot be used", .path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl RuntimeDirError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::InUse { .. } => {
+                "use that instance, stop it, or give this one another directory with --runtime-dir"
+            }
+            Self::NotOurs { .. } | Self::Io { .. } => "give another directory with --runtime-dir",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_instances_cannot_share_one() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+        let first = RuntimeDir::take(&path).unwrap();
+        let error = RuntimeDir::take(&path).unwrap_err();
+        let pid = std::process::id();
+        assert!(
+            error.to_string().ends_with(&format!("in use by another sidegate (process {pid})")),
+            "{error}"
+        );
+        first.clear().unwrap();
+        drop(RuntimeDir::take(&path).unwrap());
+    }
+
+    #[test]
+    fn only_its_owner_can_enter_and_leftovers_are_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a");
+        std::fs::create_dir(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(path.join(GATEWAY_FILE), "old").unwrap();
+        let directory = RuntimeDir::take(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o700);
+        assert!(!directory.gateway_file().exists());
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("link");
+        std::os::unix::fs::symlink(parent.path(), &path).unwrap();
+        assert!(matches!(RuntimeDir::take(&path), Err(RuntimeDirError::NotOurs { .. })));
+    }
+
+    #[test]
+    fn an_ephemeral_one_goes_away() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = RuntimeDir::ephemeral(parent.path()).unwrap();
+        let path = directory.path().to_owned();
+        directory.write_instance("{}").unwrap();
+        assert!(path.join(INSTANCE_FILE).exists());
+        directory.clear().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_long_path_gets_its_socket_elsewhere() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("x".repeat(150));
+        let directory = RuntimeDir::take(&path).unwrap();
+        let socket = directory.bridge_socket();
+        std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        directory.clear().unwrap();
+        assert!(!socket.exists());
+    }
+}

@@ -1,0 +1,119 @@
+//! The token that clients must send where one is set.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use http::{HeaderMap, header};
+use sha2::{Digest as _, Sha256};
+
+/// Shorter tokens can be guessed.
+const SHORTEST: usize = 16;
+
+/// A bearer token (RFC 6750), as its digest: what is not here cannot leak from here.
+pub(super) struct Token([u8; 32]);
+
+impl Token {
+    /// Reads the token from a file, white space around it left out.
+    pub(super) fn read(path: &Path) -> Result<Self, TokenError> {
+        let failed = |source| TokenError::Read { path: path.to_owned(), source };
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        if std::fs::metadata(path).map_err(failed)?.mode() & 0o077 != 0 {
+            return Err(TokenError::Readable { path: path.to_owned() });
+        }
+        let token = text.trim();
+        if token.len() < SHORTEST || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(TokenError::Weak { path: path.to_owned() });
+        }
+        Ok(Self(Sha256::digest(token).into()))
+    }
+
+    /// Whether a request carries it. Digests are compared, so the time tells nothing of the token.
+    pub(super) fn is_in(&self, headers: &HeaderMap) -> bool {
+        let mut values = headers.get_all(header::AUTHORIZATION).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return false };
+        let token = value.to_str().ok().and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        token.is_some_and(|token| <[u8; 32]>::from(Sha256::digest(token)) == self.0)
+    }
+}
+
+/// Why a token file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// It cannot be read.
+    #[error("the token file {} cannot be read", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others can read it.
+    #[error("the token file {} can be read by others", .path.display())]
+    Readable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What it holds is no good token.
+    #[error("the token file {} holds no token of at least {SHORTEST} printable characters", .path.display())]
+    Weak {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn file(text: &str, mode: u32) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        file
+    }
+
+    #[test]
+    fn only_the_very_token_is_taken() {
+        let token = Token::read(file("0123456789abcdef\n", 0o600).path()).unwrap();
+        let is_in = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::AUTHORIZATION, http::HeaderValue::from_static(value));
+            }
+            token.is_in(&headers)
+        };
+        assert!(is_in(&["Bearer 0123456789abcdef"]));
+        assert!(is_in(&["bearer 0123456789abcdef"]));
+        for wrong in [
+            &[][..],
+            &["Bearer 0123456789abcdeX"],
+            &["Bearer 0123456789abcdef0"],
+            &["Basic 0123456789abcdef"],
+            &["0123456789abcdef"],
+            &["Bearer 0123456789abcdef", "Bearer 0123456789abcdef"],
+        ] {
+            assert!(!is_in(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn bad_files_are_refused() {
+        assert!(matches!(Token::read(Path::new("/nonexistent")), Err(TokenError::Read { .. })));
+        assert!(matches!(
+            Token::read(file("0123456789abcdef", 0o644).path()),
+            Err(TokenError::Readable { .. })
+        ));
+        assert!(matches!(Token::read(file("short", 0o600).path()), Err(TokenError::Weak { .. })));
+        assert!(matches!(
+            Token::read(file("with a space in it", 0o600).path()),
+            Err(TokenError::Weak { .. })
+        ));
+    }
+}

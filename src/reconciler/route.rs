@@ -1,0 +1,198 @@
+//! From a definition to what is needed to dial it.
+
+use std::ffi::OsString;
+use std::num::NonZeroU16;
+
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderName, HeaderValue};
+use url::Url;
+
+use crate::bridge::{Bridge, StdioTarget, inherited_environment};
+use crate::environment::Environment;
+use crate::mcpserver::{AuthKind, Definition, Isolation, Remote, Route, Stdio, Transport};
+use crate::yaml_applier::{BridgeDial, Dial, DialHost, HttpBackend, RouteBackend, RoutePlan};
+
+/// How a server is dialled.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    /// Its route in the gateway.
+    pub(super) route: RoutePlan,
+    /// What the bridge starts for it, for a stdio server.
+    pub(super) target: Option<StdioTarget>,
+    /// Headers of every request to it.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What ways lead through.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The bridge's socket, as the gateway dials it.
+    pub bridge: BridgeDial,
+    /// What children inherit from.
+    pub environment: Environment,
+    /// Whether the gateway takes agentgateway's own policies and backends.
+    pub agentgateway: bool,
+}
+
+/// The way to the server of `definition`.
+///
+/// # Errors
+///
+/// Why there is none: the definition asks for what cannot be done here.
+pub(super) fn way(definition: &Definition, surroundings: &Surroundings) -> Result<Way, String> {
+    let unsupported = |what: &str| Err(format!("{what} is not supported by this version of sidegate"));
+    if definition.auth.kind != AuthKind::None || definition.auth.forward_token {
+        return unsupported("spec.auth");
+    }
+    if definition.isolation == Isolation::Session {
+        return unsupported("spec.isolation: session");
+    }
+    if definition.route == Route::Mcp {
+        return unsupported("spec.route: mcp");
+    }
+    if !definition.policies.is_empty() && !surroundings.agentgateway {
+        let why = "spec.policies are agentgateway's; this instance runs the embedded gateway, which has none";
+        return Err(why.to_owned());
+    }
+    match &definition.transport {
+        Transport::Stdio(stdio) => Ok(stdio_way(definition, stdio, surroundings)),
+        Transport::StreamableHttp(remote) => remote_way(definition, remote),
+        Transport::Sse(_) => unsupported("spec.type: sse"),
+    }
+}
+
+fn stdio_way(definition: &Definition, stdio: &Stdio, surroundings: &Surroundings) -> Way {
+    let ours = surroundings.environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut env =
+        inherited_environment(ours, |name| stdio.inherit_env.iter().any(|pattern| pattern.matches(name)));
+    env.extend(stdio.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value.expose()))));
+    let target = StdioTarget {
+        command: OsString::from(&stdio.command),
+        args: stdio.args.iter().map(OsString::from).collect(),
+        env,
+        cwd: stdio.cwd.clone(),
+    };
+    let path = Bridge::path(&definition.name);
+    let backend = HttpBackend {
+        dial: Dial::Bridge(surroundings.bridge.clone()),
+        // A server name is a path segment as it is.
+        path_and_query: path.parse().unwrap_or_else(|_| PathAndQuery::from_static("/")),
+        authority: Authority::from_static("bridge"),
+        tunnel: None,
+    };
+    Way { route: plan(definition, backend), target: Some(target), headers: Vec::new() }
+}
+
+fn remote_way(definition: &Definition, remote: &Remote) -> Result<Way, String> {
+    let url = &remote.url;
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port_or_known_default().and_then(NonZeroU16::new);
+    let port = port.ok_or_else(|| format!("spec.url {url} has no port"))?;
+    let address =
+        DialHost::new(host, port).map_err(|error| format!("spec.url cannot be dialled: {error}"))?;
+    let dial = if url.scheme() == "https" { Dial::Tls(address) } else { Dial::Plain(address) };
+    let invalid = |part: &str| format!("spec.url {url}: its {part} cannot be sent");
+    let backend = HttpBackend {
+        dial,
+        path_and_query: path_and_query(url).parse().map_err(|_| invalid("path"))?,
+        authority: authority(url).parse().map_err(|_| invalid("host"))?,
+        tunnel: None,
+    };
+    Ok(Way { route: plan(definition, backend), target: None, headers: remote.headers.clone() })
+}
+
+fn plan(definition: &Definition, backend: HttpBackend) -> RoutePlan {
+    RoutePlan { policies: definition.policies.clone(), backend: RouteBackend::Http(backend) }
+}
+
+fn path_and_query(url: &Url) -> String {
+    match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    }
+}
+
+/// What the server sees as Host: with the port only where it is not the scheme's own.
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::mcpserver::Reader;
+
+    fn way_of(spec: &str, agentgateway: bool) -> Result<Way, String> {
+        let environment =
+            Environment::from_iter([("PATH", "/bin"), ("GITHUB_TOKEN", "secret"), ("TEAM", "core")]);
+        let surroundings = Surroundings {
+            bridge: BridgeDial::Unix("/run/b.sock".to_owned()),
+            environment: environment.clone(),
+            agentgateway,
+        };
+        let reader = Reader::new(Path::new("/etc/sidegate"), environment).unwrap();
+        let text = format!("apiVersion: sidegate.dev/v1alpha1\nkind: MCPServer\nspec: {{{spec}}}\n");
+        way(&reader.read(Path::new("a.yaml"), text.as_bytes()).unwrap(), &surroundings)
+    }
+
+    fn http(way: Way) -> HttpBackend {
+        match way.route.backend {
+            RouteBackend::Http(backend) => backend,
+            RouteBackend::Mcp(_) => panic!("not an HTTP route"),
+        }
+    }
+
+    #[test]
+    fn a_stdio_server_is_behind_the_bridge_with_its_own_environment() {
+        let spec = "type: stdio, command: x, args: [a], env: {PATH: /mine}, inheritEnv: [TEAM], cwd: sub";
+        let way = way_of(spec, false).unwrap();
+        let target = way.target.clone().unwrap();
+        let env: Vec<_> =
+            target.env.iter().map(|(n, v)| (n.to_str().unwrap(), v.to_str().unwrap())).collect();
+        assert_eq!(env, [("PATH", "/bin"), ("TEAM", "core"), ("PATH", "/mine")]);
+        assert_eq!(target.cwd, Path::new("/etc/sidegate/sub"));
+        let backend = http(way);
+        assert_eq!(backend.dial, Dial::Bridge(BridgeDial::Unix("/run/b.sock".to_owned())));
+        assert_eq!(backend.path_and_query, "/a");
+    }
+
+    #[test]
+    fn a_remote_server_is_dialled_as_its_url_says() {
+        let backend =
+            http(way_of("type: streamable-http, url: 'http://h.example:9000/mcp?tenant=a'", false).unwrap());
+        assert_eq!(
+            backend.dial,
+            Dial::Plain(DialHost::new("h.example", NonZeroU16::new(9000).unwrap()).unwrap())
+        );
+        assert_eq!(backend.path_and_query, "/mcp?tenant=a");
+        assert_eq!(backend.authority, "h.example:9000");
+        let backend = http(way_of("type: streamable-http, url: 'https://h.example'", false).unwrap());
+        assert_eq!(
+            backend.dial,
+            Dial::Tls(DialHost::new("h.example", NonZeroU16::new(443).unwrap()).unwrap())
+        );
+        assert_eq!((backend.path_and_query.as_str(), backend.authority.as_str()), ("/", "h.example"));
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_said() {
+        for (spec, why) in [
+            ("type: sse, url: 'http://h/sse'", "spec.type: sse"),
+            ("type: stdio, command: x, isolation: session", "spec.isolation: session"),
+            ("type: stdio, command: x, route: mcp", "spec.route: mcp"),
+            ("type: streamable-http, url: 'http://h', auth: {type: oauth}", "spec.auth"),
+            ("type: streamable-http, url: 'http://[::1]:80'", "neither an IPv4 address"),
+            ("type: stdio, command: x, policies: {cors: {}}", "embedded gateway"),
+        ] {
+            let error = way_of(spec, false).unwrap_err();
+            assert!(error.contains(why), "{spec}: {error}");
+        }
+        assert!(way_of("type: stdio, command: x, policies: {cors: {}}", true).is_ok());
+    }
+}

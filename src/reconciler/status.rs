@@ -1,0 +1,218 @@
+//! What users see of each server.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::mcpserver::ServerName;
+
+/// Where a server stands.
+///
+/// | state | means | next |
+/// | --- | --- | --- |
+/// | `Starting`, `Connecting` | a session is being opened (stdio, remote) | `Running`, `Connected`, `Failed` |
+/// | `Running`, `Connected` | its tools can be called | `Starting`, `Connecting` when the session is lost |
+/// | `Failed` | no session; another try comes | `Starting`, `Connecting` |
+/// | `Stopped`, `Disconnected` | the operator does not want it, or it is not started by itself | `Starting`, `Connecting` |
+/// | `Invalid` | its file, or its route, is wrong | `Starting`, `Connecting` when it was mended |
+/// | `Unsupported` | it asks for what this instance cannot do | `Starting`, `Connecting` when it was changed |
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServerState {
+    /// A stdio server is being started.
+    Starting,
+    /// A remote server is being connected.
+    Connecting,
+    /// A stdio server that can be called.
+    Running,
+    /// A remote server that can be called.
+    Connected,
+    /// A stdio server that is not wanted now.
+    Stopped,
+    /// A remote server that is not wanted now.
+    Disconnected,
+    /// There is no session, and why.
+    Failed {
+        /// What went wrong last.
+        reason: String,
+        /// How many tries in a row have failed.
+        failures: u32,
+        /// How long until the next one, from when the state began.
+        retry_in: Duration,
+    },
+    /// The definition cannot be used, and why.
+    Invalid {
+        /// All that is wrong.
+        reason: String,
+    },
+    /// The definition asks for what is not to be had here.
+    Unsupported {
+        /// What it is.
+        reason: String,
+    },
+}
+
+impl ServerState {
+    /// The state's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Connecting => "connecting",
+            Self::Running => "running",
+            Self::Connected => "connected",
+            Self::Stopped => "stopped",
+            Self::Disconnected => "disconnected",
+            Self::Failed { .. } => "failed",
+            Self::Invalid { .. } => "invalid",
+            Self::Unsupported { .. } => "unsupported",
+        }
+    }
+
+    /// Why it is so, where that is not the usual.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Failed { reason, .. } | Self::Invalid { reason } | Self::Unsupported { reason } => {
+                Some(reason)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether something is known of the server: it is not on its way for the first time.
+    pub fn is_settled(&self) -> bool {
+        !matches!(self, Self::Starting | Self::Connecting)
+    }
+}
+
+impl fmt::Display for ServerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One server as users see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStatus {
+    /// Where it stands.
+    pub state: ServerState,
+    /// Since when.
+    pub since: SystemTime,
+    /// How many tools it has in the catalogue.
+    pub tools: usize,
+    /// Why the version that runs is not the one in the file: all that is wrong with the file.
+    pub stale: Option<String>,
+}
+
+/// All servers at one time.
+pub type Statuses = BTreeMap<ServerName, ServerStatus>;
+
+/// Where states are written down. Every change is logged.
+#[derive(Debug)]
+pub(super) struct Board(watch::Sender<Statuses>);
+
+impl Board {
+    pub(super) fn new() -> Self {
+        Self(watch::Sender::new(Statuses::new()))
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Statuses> {
+        self.0.subscribe()
+    }
+
+    /// Writes down where a server stands.
+    pub(super) fn set(&self, server: &ServerName, state: ServerState, tools: usize) {
+        self.0.send_if_modified(|statuses| {
+            let status = statuses.entry(server.clone());
+            let mut changed = false;
+            let status = status.or_insert_with(|| {
+                changed = true;
+                ServerStatus { state: state.clone(), since: SystemTime::now(), tools, stale: None }
+            });
+            if changed || status.state != state {
+                log(server, &state, tools);
+                status.since = SystemTime::now();
+                changed = true;
+            }
+            changed |= status.tools != tools;
+            (status.state, status.tools) = (state, tools);
+            changed
+        });
+    }
+
+    /// Writes down why the file of a running server does not count, or that it does again.
+    pub(super) fn set_stale(&self, server: &ServerName, stale: Option<String>) {
+        self.0.send_if_modified(|statuses| match statuses.get_mut(server) {
+            Some(status) if status.stale != stale => {
+                if let Some(why) = &stale {
+                    warn!(%server, "the last good definition stays in use, as the file is wrong now:\n{why}");
+                }
+                status.stale = stale;
+                true
+            }
+            _ => false,
+        });
+    }
+
+    /// Forgets a server.
+    pub(super) fn remove(&self, server: &ServerName) {
+        self.0.send_if_modified(|statuses| {
+            let known = statuses.remove(server).is_some();
+            if known {
+                info!(%server, "removed");
+            }
+            known
+        });
+    }
+}
+
+fn log(server: &ServerName, state: &ServerState, tools: usize) {
+    match state {
+        ServerState::Failed { reason, failures, retry_in } => {
+            let seconds = retry_in.as_secs_f32();
+            warn!(%server, %state, failures, "{reason}; next try in {seconds:.1} s");
+        }
+        ServerState::Invalid { reason } | ServerState::Unsupported { reason } => {
+            warn!(%server, %state, "{reason}");
+        }
+        ServerState::Running | ServerState::Connected => info!(%server, tools, "{state}"),
+        _ => info!(%server, "{state}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_change_of_state_begins_a_new_time() {
+        let board = Board::new();
+        let server: ServerName = "a".parse().unwrap();
+        let receiver = board.subscribe();
+        board.set(&server, ServerState::Running, 1);
+        let first = receiver.borrow()[&server].clone();
+        board.set(&server, ServerState::Running, 2);
+        let second = receiver.borrow()[&server].clone();
+        assert_eq!((first.since, second.tools), (second.since, 2));
+        board.set(&server, ServerState::Starting, 0);
+        assert_eq!(receiver.borrow()[&server].state, ServerState::Starting);
+    }
+
+    #[test]
+    fn nobody_is_woken_where_nothing_changed() {
+        let board = Board::new();
+        let server: ServerName = "a".parse().unwrap();
+        board.set(&server, ServerState::Running, 1);
+        let mut receiver = board.subscribe();
+        receiver.mark_unchanged();
+        board.set(&server, ServerState::Running, 1);
+        board.set_stale(&server, None);
+        board.remove(&"b".parse().unwrap());
+        assert!(!receiver.has_changed().unwrap());
+        board.set_stale(&server, Some("wrong".to_owned()));
+        assert!(receiver.has_changed().unwrap());
+    }
+}
