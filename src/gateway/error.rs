@@ -39,7 +39,7 @@ pub enum ServeError {
     #[error("cannot read the gateway configuration")]
     Read(#[source] io::Error),
     /// The file is not one that this gateway serves.
-    #[error("{}: {source}", file.display())]
+    #[error("cannot serve {}", file.display())]
     Config {
         /// Which file.
         file: PathBuf,

@@ -79,7 +79,7 @@ impl Metrics {
     }
 
     /// Counts a connection as open until the guard is dropped.
-    pub(super) fn connection(self: &Metrics) -> ConnectionGuard<'_> {
+    pub(super) fn connection(&self) -> ConnectionGuard<'_> {
         self.connections.fetch_add(1, Ordering::Relaxed);
         self.open_connections.fetch_add(1, Ordering::Relaxed);
         ConnectionGuard(&self.open_connections)

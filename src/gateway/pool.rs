@@ -77,7 +77,7 @@ impl Backend {
         let (sender, driver) = timeout(self.connect_timeout, connecting)
             .await
             .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
-        Ok(Connection { sender, driver: Box::pin(driver), ended: false })
+        Ok(Connection { sender, driver: Some(Box::pin(driver)) })
     }
 
     fn give_back(&self, connection: Connection) {
@@ -104,11 +104,13 @@ impl Backend {
     }
 }
 
+type Driver = Pin<Box<http1::Connection<TokioIo<Stream>, Incoming>>>;
+
 /// An HTTP/1.1 connection. Whoever holds it drives it: it moves only while it is polled.
 pub(super) struct Connection {
     sender: SendRequest<Incoming>,
-    driver: Pin<Box<http1::Connection<TokioIo<Stream>, Incoming>>>,
-    ended: bool,
+    /// Gone once it has ended: only its drop tells a request that is still queued in it that it was not sent.
+    driver: Option<Driver>,
 }
 
 impl Connection {
@@ -119,9 +121,7 @@ impl Connection {
     ) -> Result<Response<Incoming>, Box<TrySendError<Request<Incoming>>>> {
         let mut answer = pin!(self.sender.try_send_request(request));
         poll_fn(|cx| {
-            if !self.ended {
-                self.ended = self.driver.as_mut().poll(cx).is_ready();
-            }
+            drive(&mut self.driver, cx);
             answer.as_mut().poll(cx)
         })
         .await
@@ -130,15 +130,21 @@ impl Connection {
 
     /// Moves bytes both ways.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.ended {
-            self.ended = self.driver.as_mut().poll(cx).is_ready();
-        }
+        drive(&mut self.driver, cx);
     }
 
     /// Sees what has arrived meanwhile: a server that has closed is noticed here, before a request is lost on it.
     fn is_reusable(&mut self) -> bool {
         self.drive(&mut Context::from_waker(Waker::noop()));
-        !self.ended && self.sender.is_ready()
+        self.driver.is_some() && self.sender.is_ready()
+    }
+}
+
+fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
+    if let Some(running) = driver
+        && running.as_mut().poll(cx).is_ready()
+    {
+        *driver = None;
     }
 }
 
@@ -183,5 +189,69 @@ pub(super) fn poll_body<T>(
             lease.drive(cx);
             body(cx)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use hyper::service::service_fn;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::net::UnixStream;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    async fn connection() -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (sender, driver) = http1::handshake(TokioIo::new(Stream::Unix(ours))).await.unwrap();
+        (Connection { sender, driver: Some(Box::pin(driver)) }, theirs)
+    }
+
+    /// Returns when the runtime has seen every socket event that came before.
+    async fn events_seen() {
+        let (mut one, mut other) = UnixStream::pair().unwrap();
+        one.write_all(b"x").await.unwrap();
+        other.read_u8().await.unwrap();
+    }
+
+    /// A request as a server receives it; there is no other way to make one.
+    async fn request() -> Request<Incoming> {
+        let (mut client, server) = duplex(1024);
+        client.write_all(b"POST /x HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        let (requests, mut received) = mpsc::unbounded_channel();
+        let service = service_fn(move |request| {
+            requests.send(request).unwrap();
+            std::future::pending::<Result<Response<Full<Bytes>>, hyper::Error>>()
+        });
+        let serving =
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service);
+        tokio::select! {
+            _ = serving => panic!("served nothing"),
+            request = received.recv() => request.unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_ended_connection_is_not_reused() {
+        let (mut connection, peer) = connection().await;
+        assert!(connection.is_reusable());
+        drop(peer);
+        events_seen().await;
+        assert!(!connection.is_reusable());
+    }
+
+    /// The server closes between the look at the connection and the request.
+    #[tokio::test]
+    async fn a_request_that_meets_the_end_of_its_connection_comes_back() {
+        let request = request().await;
+        let (mut connection, peer) = connection().await;
+        assert!(connection.is_reusable());
+        drop(peer);
+        events_seen().await;
+        let sent = timeout(Duration::from_secs(20), connection.send(request)).await.expect("still waits");
+        let returned = sent.expect_err("nobody answers").take_message().expect("was not sent");
+        assert_eq!(returned.uri(), "/x");
     }
 }

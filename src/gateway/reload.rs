@@ -55,10 +55,15 @@ impl Watcher {
     pub(super) fn start(file: PathBuf, text: String, gateway: Arc<Gateway>) -> Result<Self, ServeError> {
         let changed = Arc::new(Notify::new());
         let event = Arc::clone(&changed);
+        let name = file.file_name().map(ToOwned::to_owned);
         let mut watch =
             notify::recommended_watcher(move |result: notify::Result<notify::Event>| match result {
                 // Reading the file is an event as well, and would be the next reason to read it.
-                Ok(event) if event.kind.is_access() => {}
+                Ok(seen) if seen.kind.is_access() => {}
+                // Sockets and logs live in the same directory.
+                Ok(seen)
+                    if !seen.need_rescan()
+                        && seen.paths.iter().all(|path| path.file_name() != name.as_deref()) => {}
                 Ok(_) => event.notify_one(),
                 Err(error) => {
                     warn!(

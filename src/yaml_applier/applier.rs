@@ -282,8 +282,8 @@ impl Actor {
     async fn prepare(&mut self, nonce: SpawnNonce) -> Result<Generation, ApplyError> {
         self.child = Child::None;
         self.status.send_modify(|status| {
-            status.in_force = None;
-            status.pending = true;
+            // The wish is tried again, so an earlier failure of it says nothing any more.
+            *status = Status { in_force: None, pending: true, failure: None };
         });
         let wanted = self.wanted.borrow_and_update().clone();
         let result = async {

@@ -30,7 +30,7 @@ pub struct Rendered {
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// A server's policies cannot be joined with ours.
-    #[error("server {server}: {source}")]
+    #[error("cannot join the policies of server {server} with ours")]
     Policy {
         /// Whose.
         server: ServerName,
@@ -173,7 +173,7 @@ struct Config<'a> {
     logging: Logging<'a>,
     backend: PoolSettings,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tracing: Option<Tracing<'a>>,
+    tracing: Option<Tracing>,
 }
 
 impl<'a> Config<'a> {
@@ -187,7 +187,8 @@ impl<'a> Config<'a> {
             logging: Logging { level: settings.log_level.as_str(), format: "json" },
             backend: PoolSettings { pool_idle_timeout: POOL_IDLE_TIMEOUT },
             tracing: settings.spans.as_ref().map(|spans| Tracing {
-                otlp_endpoint: spans.endpoint.as_str(),
+                // How a dollar in the `config:` block is read is not known; in a URL it can be avoided.
+                otlp_endpoint: spans.endpoint.as_str().replace('$', "%24"),
                 otlp_protocol: match spans.protocol {
                     OtlpProtocol::Grpc => "grpc",
                     OtlpProtocol::Http => "http",
@@ -212,8 +213,8 @@ struct PoolSettings {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Tracing<'a> {
-    otlp_endpoint: &'a str,
+struct Tracing {
+    otlp_endpoint: String,
     otlp_protocol: &'static str,
     random_sampling: bool,
 }

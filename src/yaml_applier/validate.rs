@@ -10,7 +10,7 @@ use crate::mcpserver::ServerName;
 
 /// Says whether a gateway would take a configuration; for agentgateway a run of `--validate-only`.
 pub trait Validator: Send + Sync + 'static {
-    /// Judges one candidate.
+    /// Judges one candidate. The future is dropped when the answer is no longer wanted, so a process behind it must end then.
     fn validate<'a>(
         &'a self,
         candidate: &'a str,

@@ -250,3 +250,22 @@ fn log_levels_cannot_reach_into_the_file() {
         assert!(text.parse::<LogLevel>().is_err(), "{text:?}");
     }
 }
+
+proptest::proptest! {
+    /// Whatever an operator writes, the gateway reads it as written.
+    #[test]
+    fn no_text_changes_its_meaning(texts in proptest::collection::vec(".*", 3), name in "[a-zA-Z0-9_$ :#-]{1,8}") {
+        let target = McpTarget::Stdio {
+            command: texts[0].clone(),
+            args: vec![texts[1].clone()],
+            env: [(name.clone(), texts[2].clone())].into(),
+        };
+        let rendered = one(route(RouteBackend::Mcp(target))).render().unwrap();
+        let value: Value = serde_saphyr::from_str(&rendered.text.replace("$$", "$")).unwrap();
+        let stdio = &value["binds"][0]["listeners"][0]["routes"][1]["backends"][0]["mcp"]["targets"][0]["stdio"];
+        proptest::prop_assert_eq!(
+            stdio,
+            &json!({ "cmd": texts[0], "args": [texts[1]], "env": { name: &texts[2] }, "clear_env": true })
+        );
+    }
+}

@@ -1,5 +1,7 @@
 //! The applier: what is in force, and what it says when something is not.
 
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sidegate::yaml_applier::*;
@@ -106,5 +108,50 @@ async fn an_unwritable_place_is_an_error_with_its_source() {
     let error = harness.applier.prepare(nonce()).await.unwrap_err();
     assert!(matches!(error, ApplyError::Write(_)), "{error}");
     assert!(harness.applier.status().borrow().failure.is_some());
+    harness.stop().await;
+}
+
+/// Judges as the gateway itself does.
+struct ByTheGateway;
+
+impl Validator for ByTheGateway {
+    fn validate<'a>(
+        &'a self,
+        candidate: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<(), ValidateError>> + Send + 'a>> {
+        let verdict = sidegate::gateway::validate(candidate);
+        Box::pin(async move {
+            verdict.map(drop).map_err(|error| ValidateError::Refused { reason: error.to_string() })
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_route_that_the_gateway_refuses_does_not_hold_up_the_others() {
+    let ok = upstream(listen().await, async |_| http::Response::new(full("ok")));
+    let mut harness = Harness::with(Duration::from_secs(3), Some(Arc::new(ByTheGateway)));
+    let mut bad = plain(ok);
+    bad.policies.insert("localRateLimit".to_owned(), serde_json::json!([]));
+    let mut unjoinable = plain(ok);
+    unjoinable.policies.insert("authorization".to_owned(), serde_json::json!("none"));
+    harness.applier.apply(routes([
+        ("a", plain(ok)),
+        ("bad", bad),
+        ("c", plain(ok)),
+        ("unjoinable", unjoinable),
+    ]));
+    let now = harness.respawn().await;
+    let refused: Vec<_> = now.refused.iter().map(|(name, reason)| (name.as_str(), reason.as_str())).collect();
+    assert_eq!(refused.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["bad", "unjoinable"]);
+    assert!(
+        refused[0].1.ends_with("the embedded gateway does not support \"localRateLimit\""),
+        "{refused:?}"
+    );
+    assert_eq!(refused[1].1, "policies.authorization.rules: expected a list of CEL expressions");
+    for (name, status) in [("a", 200), ("bad", 404), ("c", 200), ("unjoinable", 404)] {
+        assert_eq!(harness.fetch(&format!("/mcp/{name}")).await.0, status, "{name}");
+    }
+    harness.apply(routes([("bad", plain(ok))])).await;
+    assert_eq!(harness.fetch("/mcp/bad").await.0, 200);
     harness.stop().await;
 }

@@ -245,18 +245,25 @@ async fn connections_to_a_server_are_kept() {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             count.fetch_add(1, Ordering::Relaxed);
-            tokio::spawn(serve_connection(stream, describing));
+            tokio::spawn(serve_connection(stream, async |request: Request<Incoming>| {
+                if request.method() != "PUT" {
+                    return describing(request).await;
+                }
+                // Of unknown length, so in chunks.
+                let (sender, body) = pieces();
+                tokio::spawn(async move { sender.send(Bytes::from_static(b"chunk")).await });
+                Response::new(body)
+            }));
         }
     });
     let harness = Harness::serving(routes([("a", plain(address))])).await;
     let mut client = harness.client().await;
     for round in 0..100 {
-        // An answer without a body, with a length, and across reloads of another route.
+        // Answers with a length, without a body, and in chunks; and across reloads of another route.
         if round % 50 == 0 {
             harness.apply(routes([("a", plain(address)), (&format!("b{round}"), plain(address))])).await;
         }
-        let request =
-            if round % 2 == 0 { harness.post("/mcp/a") } else { harness.get("/mcp/a").method("HEAD") };
+        let request = harness.post("/mcp/a").method(["POST", "HEAD", "PUT"][round % 3]);
         assert_eq!(client.text(request.body(full("")).unwrap()).await.0, 200);
     }
     assert_eq!(accepted.load(Ordering::Relaxed), 1);

@@ -89,6 +89,10 @@ impl Harness {
     }
 
     pub(crate) fn with_reload_deadline(reload_deadline: Duration) -> Self {
+        Self::with(reload_deadline, None)
+    }
+
+    pub(crate) fn with(reload_deadline: Duration, validator: Option<Arc<dyn Validator>>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("agentgateway.yaml");
         let leases = [(); 4].map(|()| Lease::new());
@@ -107,7 +111,7 @@ impl Harness {
             file: file.clone(),
             settings: Arc::new(settings),
             key: key.clone(),
-            validator: None,
+            validator,
             reload_deadline,
         };
         let applier = Applier::start(options, &tasks, cancel.clone());
