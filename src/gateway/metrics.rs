@@ -109,10 +109,11 @@ impl Metrics {
             &[(format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), "1".to_owned())],
         );
         let routes = self.routes();
-        // Names of routes are server names, which need no escaping, or ours.
         let mut requests = Vec::new();
         let mut durations = Vec::new();
         for (name, route) in routes.iter() {
+            // A file written by hand may name its routes as it likes.
+            let name = name.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
             for (class, counter) in
                 CLASSES.iter().zip(&route.classes).filter(|(_, counter)| read(counter) > 0)
             {

@@ -3,7 +3,7 @@
 //! Reads the same file as agentgateway, from the same ports, with the same reload, readiness and refusals, so that either can
 //! stand behind the data port. What it cannot do it refuses by name; it never serves half a policy.
 //!
-//! Theory of operation: [`serve`] binds four listeners on 127.0.0.1 and publishes one immutable [`Snapshot`](state::Snapshot) of
+//! Theory of operation: [`serve`] binds four listeners on 127.0.0.1 and publishes one immutable snapshot of
 //! the file. A call looks its route up in the snapshot it finds, and runs to its end on it whatever is loaded meanwhile.
 //! The upstream connection of a call is driven by the task that serves the call, not by one of its own: a small call costs no
 //! wake-up of another task, and dropping the call drops its connection.

@@ -51,11 +51,11 @@ impl Backend {
     }
 
     /// An idle connection that is still open as far as one can tell, the one used last.
-    pub(super) fn reuse(&self) -> Option<Connection> {
+    pub(super) fn reuse(&self, now: Instant) -> Option<Connection> {
         loop {
             let Idle { mut connection, since } = self.idle().pop()?;
             // The others have been idle for longer still; the sweep closes them.
-            if since.elapsed() >= self.idle_timeout {
+            if now.duration_since(since) >= self.idle_timeout {
                 return None;
             }
             if connection.is_reusable() {
@@ -80,17 +80,18 @@ impl Backend {
         Ok(Connection { sender, driver: Some(Box::pin(driver)) })
     }
 
-    fn give_back(&self, connection: Connection) {
+    fn give_back(&self, connection: Connection, now: Instant) {
         let mut idle = self.idle();
         if idle.len() < MAX_IDLE {
-            idle.push(Idle { connection, since: Instant::now() });
+            idle.push(Idle { connection, since: now });
         }
     }
 
-    pub(super) fn close_expired(&self) {
+    /// Closes what has been idle for too long.
+    pub(super) fn close_expired(&self, now: Instant) {
         let expired: Vec<Idle> = {
             let mut idle = self.idle();
-            let fresh = idle.iter().position(|entry| entry.since.elapsed() < self.idle_timeout);
+            let fresh = idle.iter().position(|entry| now.duration_since(entry.since) < self.idle_timeout);
             let expired = fresh.unwrap_or(idle.len());
             idle.drain(..expired).collect()
         };
@@ -106,7 +107,8 @@ impl Backend {
 
 type Driver = Pin<Box<http1::Connection<TokioIo<Stream>, Incoming>>>;
 
-/// An HTTP/1.1 connection. Whoever holds it drives it: it moves only while it is polled.
+/// An HTTP/1.1 connection. Whoever holds it drives it: it moves only while it is polled, so what is left of a request is sent
+/// on only as fast as its response is read, once there is one.
 pub(super) struct Connection {
     sender: SendRequest<Incoming>,
     /// Gone once it has ended: only its drop tells a request that is still queued in it that it was not sent.
@@ -171,7 +173,7 @@ impl Drop for Lease {
         if let Some(mut connection) = self.connection.take()
             && connection.is_reusable()
         {
-            self.backend.give_back(connection);
+            self.backend.give_back(connection, Instant::now());
         }
     }
 }
@@ -231,6 +233,35 @@ mod tests {
             _ = serving => panic!("served nothing"),
             request = received.recv() => request.unwrap(),
         }
+    }
+
+    #[tokio::test]
+    async fn idle_connections_are_closed_in_time() {
+        let settings = Settings {
+            data: std::num::NonZeroU16::MIN,
+            admin: "127.0.0.1:1".parse().unwrap(),
+            stats: "127.0.0.1:1".parse().unwrap(),
+            readiness: "127.0.0.1:1".parse().unwrap(),
+            log_level: None,
+            pool_idle_timeout: Duration::from_secs(3),
+            connect_timeout: Duration::from_secs(1),
+        };
+        let address = super::super::config::Address::Unix("/nowhere".into());
+        let backend = Backend::new(BackendId { address, tunnel: None, tls: None }, &settings, Arc::default());
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let (old, mut old_peer) = connection().await;
+        backend.give_back(old, start);
+        let (young, _young_peer) = connection().await;
+        backend.give_back(young, after(2));
+        backend.close_expired(after(3));
+        assert_eq!(old_peer.read(&mut [0]).await.unwrap(), 0, "the old one is closed");
+        assert!(backend.reuse(after(3)).is_some(), "the young one is kept");
+        assert!(backend.reuse(after(3)).is_none());
+
+        let (expired, _peer) = connection().await;
+        backend.give_back(expired, after(3));
+        assert!(backend.reuse(after(6)).is_none(), "not used without a sweep either");
     }
 
     #[tokio::test]

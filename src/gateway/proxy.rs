@@ -108,7 +108,7 @@ async fn forward(
     backend: &Arc<Backend>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Failure> {
-    let request = match backend.reuse() {
+    let request = match backend.reuse(Instant::now()) {
         None => request,
         Some(mut connection) => match connection.send(request).await {
             Ok(response) => return Ok(relay(response, Lease::new(connection, Arc::clone(backend)))),

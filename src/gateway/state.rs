@@ -90,9 +90,9 @@ pub(super) async fn sweep(gateway: Arc<Gateway>) {
     let mut ticks = interval((gateway.settings.pool_idle_timeout / 2).max(Duration::from_millis(100)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        let now = ticks.tick().await;
         for backend in gateway.snapshot().backends.values() {
-            backend.close_expired();
+            backend.close_expired(now);
         }
     }
 }

@@ -65,7 +65,7 @@ pub struct Status {
     pub in_force: Option<InForce>,
     /// A newer generation is written and not yet in force: a route may be missing for a moment.
     pub pending: bool,
-    /// The newest wish that failed, and why. Gone when a later one is in force.
+    /// The newest wish that failed, and why. It is not tried again by itself: that takes another wish, or a `prepare`.
     pub failure: Option<(Revision, ApplyError)>,
 }
 

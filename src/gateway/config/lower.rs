@@ -1,5 +1,6 @@
 //! From the file as written to what calls are served from; each refusal names the place.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -97,8 +98,26 @@ pub(super) fn lower(file: File) -> Result<Config, ConfigError> {
         .iter()
         .enumerate()
         .map(|(index, written)| route(&format!("binds[0].listeners[0].routes[{index}]"), written))
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<Vec<_>, _>>()?;
+    refuse_twins(&routes)?;
     Ok(Config { settings, routes, file })
+}
+
+/// agentgateway lets the later of two silently replace the earlier.
+fn refuse_twins(routes: &[RouteConfig]) -> Result<(), ConfigError> {
+    let mut seen = HashSet::new();
+    for route in routes {
+        let paths = route.paths.iter().map(|path| match path {
+            PathRule::Exact(path) => format!("exact path {path}"),
+            PathRule::Prefix(path) => format!("path prefix {path}"),
+        });
+        for twin in paths.chain([format!("route {}", route.name)]) {
+            if let Some(twin) = seen.replace(twin) {
+                return Err(invalid("binds[0].listeners[0].routes", format!("{twin} stands there twice")));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn loopback(path: &str, text: &str) -> Result<SocketAddr, ConfigError> {

@@ -2,6 +2,9 @@ use super::*;
 
 const HEAD: &str = "config: {adminAddr: '127.0.0.1:35000', statsAddr: '127.0.0.1:35020', readinessAddr: '127.0.0.1:35021'}\n";
 
+const ANSWER: &str =
+    "{name: a, matches: [{path: {exact: /a}}], policies: {directResponse: {status: 200, body: ''}}}";
+
 fn with_route(route: &str) -> String {
     format!("{HEAD}binds: [{{port: 35080, listeners: [{{name: sidegate, routes: [{route}]}}]}}]\n")
 }
@@ -66,6 +69,8 @@ fn mistakes_are_named_with_their_place() {
             "{name: a, matches: [{path: {exact: /a}}], backends: [{host: 'h'}], policies: {urlRewrite: {path: {full: /}, authority: {full: h}}}}",
         ),
         with_route("").replace("port: 35080", "port: 0"),
+        with_route(&[ANSWER.to_owned(), ANSWER.replace("exact: /a", "exact: /b")].join(", ")),
+        with_route(&[ANSWER.to_owned(), ANSWER.replace("name: a", "name: b")].join(", ")),
         with_route("").replace("127.0.0.1:35000", "localhost:1"),
     ];
     let refusals: Vec<String> = texts.iter().map(|text| refusal(text)).collect();
