@@ -97,7 +97,9 @@ impl Actor {
         let route_marker = Some(http::HeaderName::from_static(ROUTE_HEADER));
         let config = ClientConfig { endpoint, headers, route_marker, max_message: MAX_MESSAGE };
         let tracker = shared.tracker.clone();
-        tracker.spawn(Task { definition, config, link, shared, commands: receiver, failures: 0 }.run());
+        tracker.spawn(
+            Task { definition, config, link, shared, commands: receiver, failures: 0, was_open: false }.run(),
+        );
         Self { commands }
     }
 
@@ -129,6 +131,8 @@ struct Task {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
     failures: u32,
+    /// The last try to open a session succeeded.
+    was_open: bool,
 }
 
 /// What to do next.
@@ -156,7 +160,10 @@ impl Task {
 
     /// One session, from its opening to its end.
     async fn connect_and_serve(&mut self) -> Next {
-        self.set_state(if self.is_stdio() { ServerState::Starting } else { ServerState::Connecting }, 0);
+        // A server that has failed stays `failed` until a try succeeds: what is known of it has not changed.
+        if self.failures == 0 || self.was_open {
+            self.set_state(if self.is_stdio() { ServerState::Starting } else { ServerState::Connecting }, 0);
+        }
         let limits = self.link.limits();
         let opening =
             open(self.definition.name.clone(), Arc::clone(&self.shared), self.config.clone(), limits);
@@ -185,6 +192,7 @@ impl Task {
     /// Serves a session until it is lost or not wanted any more.
     async fn serve(&mut self, upstream: &Arc<Upstream>, mut tools: Arc<[Tool]>) -> Next {
         let opened = Instant::now();
+        self.was_open = true;
         self.link.set(Some(Arc::clone(upstream)));
         self.publish(&tools);
         loop {
@@ -226,6 +234,7 @@ impl Task {
     /// Writes the failure down and waits for the next try.
     async fn wait_after(&mut self, error: &ConnectError) -> Next {
         self.failures += 1;
+        self.was_open = false;
         let retry_in = self.shared.retry.wait(self.failures);
         self.shared.registry.withdraw(&self.definition.name);
         let reason = self.explain(error);

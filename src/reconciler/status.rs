@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::mcpserver::ServerName;
 
@@ -15,7 +15,7 @@ use crate::mcpserver::ServerName;
 /// | --- | --- | --- |
 /// | `Starting`, `Connecting` | a session is being opened (stdio, remote) | `Running`, `Connected`, `Failed` |
 /// | `Running`, `Connected` | its tools can be called | `Starting`, `Connecting` when the session is lost |
-/// | `Failed` | no session; another try comes | `Starting`, `Connecting` |
+/// | `Failed` | no session; tries go on | `Running`, `Connected` |
 /// | `Stopped`, `Disconnected` | the operator does not want it, or it is not started by itself | `Starting`, `Connecting` |
 /// | `Invalid` | its file, or its route, is wrong | `Starting`, `Connecting` when it was mended |
 /// | `Unsupported` | it asks for what this instance cannot do | `Starting`, `Connecting` when it was changed |
@@ -133,8 +133,15 @@ impl Board {
                 ServerStatus { state: state.clone(), since: SystemTime::now(), tools, stale: None }
             });
             if changed || status.state != state {
-                log(server, &state, tools);
-                status.since = SystemTime::now();
+                let again = !changed
+                    && status.state.name() == state.name()
+                    && status.state.reason() == state.reason();
+                if again {
+                    debug!(%server, ?state, "as before");
+                } else {
+                    log(server, &state, tools);
+                    status.since = SystemTime::now();
+                }
                 changed = true;
             }
             changed |= status.tools != tools;

@@ -3,9 +3,11 @@
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::environment::Environment;
+use crate::subprocess::TREE_VARIABLE;
 
 /// The variable that says what is logged, in the syntax of `tracing_subscriber::EnvFilter`: `info`, or
 /// `info,sidegate::reconciler=debug`.
@@ -29,9 +31,11 @@ pub fn init_logging(format: LogFormat, environment: &Environment) {
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };
     let no_color = environment.get_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    // Whoever supervises us logs our lines with a time of its own.
+    let supervised = environment.get_os(TREE_VARIABLE).is_some();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_timer(SystemTime)
+        .with_timer(Time { shown: !supervised })
         .with_target(false)
         .with_ansi(!no_color && std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
@@ -41,5 +45,17 @@ pub fn init_logging(format: LogFormat, environment: &Environment) {
     };
     if let (Ok(()), Some(error)) = (initialised, wrong) {
         tracing::warn!("{LOG_VARIABLE} is not understood, so it is `info`: {error}");
+    }
+}
+
+/// The time of a line, where it is wanted.
+#[derive(Clone, Copy, Debug)]
+struct Time {
+    shown: bool,
+}
+
+impl FormatTime for Time {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        if self.shown { SystemTime.format_time(writer) } else { Ok(()) }
     }
 }

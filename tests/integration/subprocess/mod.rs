@@ -3,13 +3,6 @@
 //! What is left is counted by a variable that each test gives its processes, in `/proc/*/environ`: neither a new session nor
 //! a new parent removes it. `faults` shows that the count finds a leak where there is one.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests, and the helpers of tests"
-)]
-
 use std::path::PathBuf;
 use std::time::Duration;
 
