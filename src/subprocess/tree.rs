@@ -118,7 +118,8 @@ impl fmt::Display for Ending {
 pub struct Stopped {
     /// How the command ended.
     pub ending: Ending,
-    /// How many processes had to be left alive, because they run as another user or hang in the kernel. 0 but in such cases.
+    /// How many processes had to be left alive, because they run as another user or hang in the kernel. 0 but in such
+    /// cases. Without a guard it is always 0: what left the process group is not known of.
     pub left: usize,
 }
 

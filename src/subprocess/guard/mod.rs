@@ -6,7 +6,7 @@
 //!
 //! - to the guard, first: [`Opening`], whose descriptors are the command's standard input and those to pass on;
 //! - to the guard, then: single bytes, each the number of a signal for the command, or [`END`];
-//! - from the guard: [`Report`]s, one a line: `started` or `failed`, then `status`, then `gone`.
+//! - from the guard: [`Report`]s, one a line: `started`, `status`, `gone`; or instead `not-run`, `no-guard`.
 //!
 //! The end of the stream is a message too: for the guard, that the tree is to end; for us, that the guard is dead, and,
 //! when `gone` has not come before, that it was killed.
@@ -48,8 +48,8 @@ pub(super) const MAX_DESCRIPTORS: usize = 8;
 ///
 /// To be called as the first thing in `main`: it installs signal handlers, and relies on there being no other thread.
 /// The exit code is the command's, or 128 and the number of the signal that ended it; 127 or 126 when the
-/// command is missing or cannot be run, 125 when the guard itself failed. None of them is how the parent learns of it: see
-/// [`Report`].
+/// command is missing or cannot be run, 125 when the guard itself failed. It is for people: the parent learns of the end by
+/// the control socket, where a code cannot be taken for a signal.
 pub fn guard_main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match Invocation::parse(arguments) {
         Some(invocation) => platform::run(invocation),

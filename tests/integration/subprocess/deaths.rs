@@ -96,3 +96,26 @@ async fn a_guard_runs_nothing_for_a_parent_that_is_not_its_own() {
     assert_eq!(soon(status).await.unwrap().code(), Some(125));
     tag.assert_none_left();
 }
+
+/// The kill comes at any moment: before the guard runs, while the tree grows, when it is up.
+///
+/// `SIDEGATE_TEST_ROUNDS` says how often, for a soak.
+#[tokio::test]
+async fn nothing_outlives_a_parent_killed_at_random() {
+    let rounds = std::env::var("SIDEGATE_TEST_ROUNDS").map_or(20, |rounds| rounds.parse().unwrap());
+    for round in 0..rounds {
+        let kind = ["setsid", "double-fork", "wide", "bomb"][round % 4];
+        let tag = Tagged::new();
+        let mut parent = Command::new(faulty_child())
+            .args(["parent", env!("CARGO_BIN_EXE_sidegate"), "tree", kind])
+            .env(TAG, &tag.value)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let moment = u64::from(getrandom::u32().unwrap() % 40_000);
+        tokio::time::sleep(Duration::from_micros(moment)).await;
+        parent.start_kill().unwrap();
+        soon(parent.wait()).await.unwrap();
+        tag.none_left().await;
+    }
+}
