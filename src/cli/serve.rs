@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use sidegate::config::{GatewayMode, GatewayVersion, Overrides, Settings, listen_address};
 use sidegate::environment::Environment;
-use sidegate::instance::{Instance, InstanceOptions, StartError};
+use sidegate::instance::{Instance, InstanceOptions, Network, StartError};
 use sidegate::reconciler::Statuses;
 use sidegate::telemetry::{LogFormat, init_logging};
 use url::Url;
@@ -179,9 +179,19 @@ fn options(arguments: &ServeArguments, environment: &Environment) -> Result<Inst
         helper,
         open_files: raise_open_files(),
         ephemeral: arguments.ephemeral,
-        offline: arguments.offline,
+        network: network(arguments, environment),
         progress: Arc::new(Lines::default()),
     })
+}
+
+/// Nothing is downloaded behind the back of a test: neither for an ephemeral instance nor in CI.
+fn network(arguments: &ServeArguments, environment: &Environment) -> Network {
+    let in_ci = environment.get_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
+    match arguments.offline {
+        true => Network::Never,
+        false if arguments.ephemeral || in_ci => Network::WhenAsked,
+        false => Network::InBackground,
+    }
 }
 
 /// Raises the soft limit on open files to the hard one, as each stream takes two; gives the old one, for children that
@@ -217,7 +227,7 @@ async fn say_ready(instance: &Instance, arguments: &ServeArguments) -> Result<()
     say(&format!("Sidegate {} is ready: {}", env!("CARGO_PKG_VERSION"), info.url))?;
     say(&format!(
         "Gateway: {} {} (process {}), {}",
-        gateway.mode, gateway.version, gateway.pid, info.gateway_reason
+        gateway.mode, gateway.version, gateway.pid, gateway.reason
     ))?;
     // Who waits for the table has waited long enough after this; the states say the rest.
     let _ = tokio::time::timeout(SETTLE_FOR_TABLE, instance.settled()).await;

@@ -8,9 +8,8 @@ use tokio::sync::watch;
 
 use super::token::Token;
 use crate::aggregator::endpoint::Aggregate;
-use crate::reconciler::Statuses;
+use crate::reconciler::{Front, Statuses};
 use crate::wire::server::{Body, HostPolicy, StreamableHttp};
-use crate::yaml_applier;
 
 /// The path of the aggregate.
 pub(super) const AGGREGATE_PATH: &str = "/mcp";
@@ -21,7 +20,7 @@ pub(super) struct Surface {
     pub(super) hosts: HostPolicy,
     pub(super) token: Option<Token>,
     pub(super) statuses: watch::Receiver<Statuses>,
-    pub(super) gateway: watch::Receiver<yaml_applier::Status>,
+    pub(super) front: Arc<Front>,
 }
 
 impl Surface {
@@ -53,7 +52,7 @@ impl Surface {
     /// Ready: a generation is in force, and every server that starts by itself has succeeded or failed once.
     fn readiness(&self) -> Response<Body> {
         let mut missing = Vec::new();
-        if self.gateway.borrow().in_force.is_none() {
+        if self.front.status().in_force.is_none() {
             missing.push("gateway: no generation is in force".to_owned());
         }
         let statuses = self.statuses.borrow();

@@ -9,8 +9,12 @@
 //!
 //! A dropped [`Instance`] ends too, at once and without order.
 
+mod choice;
+mod error;
 mod gateway_child;
+mod gateways;
 mod http;
+mod info;
 mod runtime_dir;
 mod token;
 
@@ -18,9 +22,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -29,36 +32,30 @@ use tracing::{debug, info, warn};
 
 use crate::aggregator::endpoint::Aggregate;
 use crate::aggregator::registry::Registry;
-use crate::binary_resolver::{InvalidVersion, Progress, Releases, Request, ResolveError, Resolver};
+use crate::binary_resolver::{Progress, Resolver, Version};
 use crate::bridge::{Bridge, BridgeSettings};
-use crate::config::{Exposure, GatewayMode, ManagementTools, Origin, Settings, dirs};
+use crate::config::Settings;
 use crate::environment::Environment;
 use crate::error::chain;
 use crate::mcpserver::Reader;
-use crate::ports::{Holder, Port, PortRequest, PortSet, PortSetError, describe_holder, ipv6_available};
+use crate::ports::{Port, PortRequest, describe_holder};
 use crate::reconciler::{Reconciler, ReconcilerOptions, Retry, Statuses, Surroundings};
-use crate::subprocess::{
-    Failure, Helper, LogFileSettings, OutputSettings, State, StopRecipe, Supervisor, SupervisorSettings,
-};
+use crate::subprocess::Helper;
 use crate::wire::server::{HostPolicy, ServerConfig, StreamableHttp, serve_connections};
-use crate::yaml_applier::{
-    self, Applier, ApplierOptions, ApplyError, BridgeDial, GatewayKey, GatewayPorts, GatewaySettings,
-};
-use gateway_child::{GatewayService, Program, ValidateOnly, gateway_environment};
+use crate::yaml_applier::{BridgeDial, InvalidLogLevel};
+use gateway_child::{Program, gateway_environment};
+use gateways::{GatewayContext, Gateways};
 use runtime_dir::RuntimeDir;
 use token::Token;
 
+pub use choice::Network;
+pub use error::StartError;
+pub use info::{GatewayInfo, InstanceInfo, PortsInfo};
 pub use runtime_dir::RuntimeDirError;
 pub use token::TokenError;
 
 /// How long a stdio server has to end after its stdin was closed, and again after SIGTERM.
 const CHILD_GRACE: Duration = Duration::from_secs(2);
-
-/// How long the gateway has to end after SIGTERM; it has nothing to finish by then.
-const GATEWAY_GRACE: Duration = Duration::from_secs(3);
-
-/// How long a reload may take: after this the file is written once more, and after this again the child is replaced.
-const RELOAD_DEADLINE: Duration = Duration::from_secs(3);
 
 /// What an instance is started with.
 pub struct InstanceOptions {
@@ -74,76 +71,41 @@ pub struct InstanceOptions {
     pub open_files: Option<u64>,
     /// Whether listen port and runtime directory are random, and everything is removed at the end.
     pub ephemeral: bool,
-    /// Whether nothing may be downloaded.
-    pub offline: bool,
+    /// When agentgateway may be downloaded.
+    pub network: Network,
     /// Who is told while agentgateway is fetched.
     pub progress: Arc<dyn Progress>,
-}
-
-/// What an instance says of itself: the shape of the line that `serve --output json` prints.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct InstanceInfo {
-    /// The version of this shape.
-    pub schema: u32,
-    /// The MCP endpoint.
-    pub url: String,
-    /// Our process.
-    pub pid: u32,
-    /// Where sockets and files are.
-    pub runtime_dir: PathBuf,
-    /// The file with the token that clients must send.
-    pub token_file: Option<PathBuf>,
-    /// The gateway, as it was at start.
-    pub gateway: GatewayInfo,
-    /// Why it is this gateway.
-    #[serde(skip)]
-    pub gateway_reason: String,
-}
-
-/// The gateway of an [`InstanceInfo`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct GatewayInfo {
-    /// `agentgateway` or `embedded`.
-    pub mode: &'static str,
-    /// Its version.
-    pub version: String,
-    /// Its process.
-    pub pid: u32,
-    /// Its ports.
-    pub ports: PortsInfo,
-}
-
-/// The ports of a [`GatewayInfo`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct PortsInfo {
-    /// Calls to servers.
-    pub data: u16,
-    /// Administration.
-    pub admin: u16,
-    /// Metrics.
-    pub stats: u16,
-    /// Readiness.
-    pub readiness: u16,
 }
 
 /// A running instance.
 #[derive(Debug)]
 pub struct Instance {
     info: InstanceInfo,
+    settings: Settings,
+    environment: Environment,
+    helper: PathBuf,
     definitions_dir: PathBuf,
-    drain: Duration,
     aggregate: Arc<StreamableHttp<Aggregate>>,
     reconciler: Reconciler,
     bridge: Arc<Bridge>,
-    supervisor: Supervisor,
+    gateways: Arc<Gateways>,
     runtime_dir: RuntimeDir,
-    _ports: PortSet,
     tracker: TaskTracker,
     /// No new calls.
     stopping: CancellationToken,
     /// Ends the tasks, also when the instance is dropped.
     stop: DropGuard,
+}
+
+/// What takes a gateway's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewGateway {
+    /// The same program.
+    Same,
+    /// The embedded gateway.
+    Embedded,
+    /// The agentgateway at this path.
+    Binary(PathBuf),
 }
 
 /// How a shutdown went.
@@ -168,58 +130,26 @@ impl Instance {
             helper,
             open_files,
             ephemeral,
-            offline,
+            network,
             progress,
         } = options;
-        refuse_unsupported(&settings)?;
+        choice::refuse_unsupported(&settings)?;
         let token = settings.aggregator.token_file.value.as_deref().map(Token::read).transpose()?;
-        let listener = listen(settings.listen.value).await?;
-        let address = listener.local_addr().map_err(|source| StartError::Listen {
-            address: settings.listen.value,
-            holder: None,
-            source,
-        })?;
+        let (listener, address) = listen(settings.listen.value).await?;
         let runtime_dir = match ephemeral {
-            true => RuntimeDir::ephemeral(
-                &environment.get_os("TMPDIR").map_or_else(|| "/tmp".into(), PathBuf::from),
-            )?,
+            true => {
+                let parent = environment.get_os("TMPDIR").map_or_else(|| "/tmp".into(), PathBuf::from);
+                RuntimeDir::ephemeral(&parent)?
+            }
             false => RuntimeDir::take(&settings.runtime_dir.value)?,
         };
         let reader = reader(&config_dir, &environment, &helper)?;
-        let (program, gateway_reason) =
-            program(&settings, &environment, &helper, offline, &*progress).await?;
         let definitions_dir = reader.definitions_dir();
-        let ports = PortSet::lease(&port_request(&settings))?;
+        let choice = choice::choose(&settings, &environment, &helper, network, &*progress).await?;
+        let helper_path = helper.clone();
         let helper = Helper::Program(helper);
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let stop_guard = stop.clone().drop_guard();
-
-        let env = gateway_environment(&environment);
-        let version = match &program {
-            Program::Agentgateway(verified) => verified.version().to_string(),
-            Program::Embedded(_) => env!("CARGO_PKG_VERSION").to_owned(),
-        };
-        let key = GatewayKey::random().map_err(|error| StartError::Internal(chain(&error)))?;
-        let applier = Applier::start(
-            ApplierOptions {
-                file: runtime_dir.gateway_file(),
-                settings: Arc::new(gateway_settings(&settings, &ports)?),
-                key: key.clone(),
-                validator: match &program {
-                    Program::Agentgateway(verified) => Some(Arc::new(ValidateOnly {
-                        binary: verified.path().to_owned(),
-                        helper: helper.clone(),
-                        candidate: runtime_dir.candidate_file(),
-                        env: env.clone(),
-                        tracker: tracker.clone(),
-                    })),
-                    Program::Embedded(_) => None,
-                },
-                reload_deadline: RELOAD_DEADLINE,
-            },
-            &tracker,
-            stop.clone(),
-        );
 
         let socket = runtime_dir.bridge_socket();
         let bridge_settings = BridgeSettings {
@@ -231,54 +161,50 @@ impl Instance {
         let bridge = Bridge::start(&socket, bridge_settings)
             .map_err(|source| StartError::Socket { path: socket.clone(), source })?;
         let bridge = Arc::new(bridge);
-        let registry = Registry::new(settings.aggregator.prefix.value.as_str());
-        let surroundings = Surroundings {
-            bridge: BridgeDial::Unix(text(&socket)?),
-            environment: environment.clone(),
-            agentgateway: matches!(program, Program::Agentgateway(_)),
+
+        let level = settings.gateway.log_level.value.as_str();
+        let gateway_context = GatewayContext {
+            directory: runtime_dir.path().to_owned(),
+            logs: runtime_dir.logs(),
+            helper,
+            env: gateway_environment(&environment),
+            ports: port_request(&settings),
+            log_level: level.parse().map_err(|error: InvalidLogLevel| StartError::Internal(chain(&error)))?,
+            frontend_policies: settings.gateway.frontend_policies.value.clone(),
+            drain: settings.drain.value,
+            tracker: tracker.clone(),
         };
-        let options = ReconcilerOptions {
-            directory: reader.definitions_dir(),
+        let gateways = Gateways::prepare(gateway_context, choice.program, &choice.reason)?;
+
+        let registry = Registry::new(settings.aggregator.prefix.value.as_str());
+        let reconciler_options = ReconcilerOptions {
+            directory: definitions_dir.clone(),
             reader,
-            gateway: format!("http://127.0.0.1:{}", ports.data.port()),
-            key,
-            surroundings,
+            surroundings: Surroundings {
+                bridge: BridgeDial::Unix(text(&socket)?),
+                environment: environment.clone(),
+            },
             retry: Retry::default(),
             drain: settings.drain.value,
         };
-        let reconciler =
-            Reconciler::start(options, applier.clone(), Arc::clone(&bridge), Arc::clone(&registry));
+        let reconciler = Reconciler::start(
+            reconciler_options,
+            Arc::clone(gateways.front()),
+            Arc::clone(&bridge),
+            Arc::clone(&registry),
+        );
         reconciler.wished().await;
-
-        let mode = if matches!(program, Program::Agentgateway(_)) { "agentgateway" } else { "embedded" };
-        let service = GatewayService {
-            program,
-            applier: applier.clone(),
-            file: runtime_dir.gateway_file(),
-            env,
-            readiness_port: ports.readiness.port().get(),
-        };
-        let output = OutputSettings {
-            file: Some(LogFileSettings::new(runtime_dir.logs())),
-            ..OutputSettings::default()
-        };
-        let supervisor_settings = SupervisorSettings {
-            stop: StopRecipe::terminate(GATEWAY_GRACE),
-            output,
-            ..SupervisorSettings::new("gateway", helper)
-        };
-        let supervisor = Supervisor::new(service, supervisor_settings, &tracker);
-        supervisor.start().await;
-        let pid = match first_outcome(&supervisor).await {
-            Ok(pid) => pid,
-            Err(error) => {
-                supervisor.kill().await;
-                reconciler.shutdown().await;
-                bridge.shutdown().await;
-                return Err(error);
-            }
-        };
-        tracker.spawn(replace_when_stuck(applier.status(), supervisor.clone(), stop.clone()));
+        if let Err(error) = gateways.start().await {
+            reconciler.shutdown().await;
+            bridge.shutdown().await;
+            gateways.stop().await;
+            return Err(error);
+        }
+        tracker.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&gateways).watch_ports()));
+        if let Some((resolver, version)) = choice.fetch {
+            let fetching = fetch_and_swap(resolver, version, Arc::clone(&gateways), progress);
+            tracker.spawn(stop.clone().run_until_cancelled_owned(fetching));
+        }
 
         let hosts = HostPolicy::loopback()
             .and(&settings.aggregator.allowed_hosts.value, &settings.aggregator.allowed_origins.value);
@@ -297,7 +223,7 @@ impl Instance {
             hosts,
             token,
             statuses: reconciler.statuses(),
-            gateway: applier.status(),
+            front: Arc::clone(gateways.front()),
         });
         let announcing = Arc::clone(&aggregate);
         let announce_stop = stop.clone();
@@ -311,32 +237,22 @@ impl Instance {
             pid: std::process::id(),
             runtime_dir: runtime_dir.path().to_owned(),
             token_file: settings.aggregator.token_file.value.clone(),
-            gateway_reason,
-            gateway: GatewayInfo {
-                mode,
-                version,
-                pid,
-                ports: PortsInfo {
-                    data: ports.data.port().get(),
-                    admin: ports.admin.port().get(),
-                    stats: ports.stats.port().get(),
-                    readiness: ports.readiness.port().get(),
-                },
-            },
+            gateway: gateways.info().borrow().clone(),
         };
-        if let Err(error) = runtime_dir.write_instance(&instance_json(&info)) {
+        if let Err(error) = runtime_dir.write_instance(&info.file()) {
             warn!(%error, "instance.json cannot be written, so commands will not find this instance");
         }
         Ok(Self {
             info,
+            settings,
+            environment,
+            helper: helper_path,
             definitions_dir,
-            drain: settings.drain.value,
             aggregate,
             reconciler,
             bridge,
-            supervisor,
+            gateways,
             runtime_dir,
-            _ports: ports,
             tracker,
             stopping,
             stop: stop_guard,
@@ -363,6 +279,27 @@ impl Instance {
         &self.definitions_dir
     }
 
+    /// The gateway that takes the calls, as it changes.
+    pub fn gateway(&self) -> watch::Receiver<GatewayInfo> {
+        self.gateways.info()
+    }
+
+    /// Replaces the gateway by a new process, without a gap: no call fails, no session notices.
+    ///
+    /// # Errors
+    ///
+    /// The new one does not get as far as taking the calls. The old one goes on.
+    pub async fn replace_gateway(&self, by: NewGateway, reason: &str) -> Result<GatewayInfo, StartError> {
+        let program = match by {
+            NewGateway::Same => None,
+            NewGateway::Embedded => Some(Program::Embedded(self.helper.clone())),
+            NewGateway::Binary(binary) => {
+                Some(choice::given(&self.settings, &self.environment, &binary).await?)
+            }
+        };
+        self.gateways.swap(program, reason).await
+    }
+
     /// Looks at the definitions again, also without an event.
     pub fn rescan(&self) {
         self.reconciler.rescan();
@@ -379,10 +316,10 @@ impl Instance {
         let endpoint = self.aggregate.endpoint();
         let calls = endpoint.calls_in_flight();
         if calls > 0 {
-            let seconds = self.drain.as_secs_f32();
+            let seconds = self.settings.drain.value.as_secs_f32();
             info!(calls, "waiting up to {seconds:.1} s for calls in flight");
         }
-        let calls_cut = match tokio::time::timeout(self.drain, endpoint.idle()).await {
+        let calls_cut = match tokio::time::timeout(self.settings.drain.value, endpoint.idle()).await {
             Ok(()) => 0,
             Err(_) => endpoint.calls_in_flight(),
         };
@@ -392,10 +329,9 @@ impl Instance {
         debug!("servers' sessions are closed");
         self.bridge.shutdown().await;
         debug!("stdio servers have ended");
-        self.supervisor.stop().await;
+        self.gateways.stop().await;
         debug!("the gateway has ended");
         drop(self.stop);
-        drop(self.supervisor);
         self.tracker.close();
         self.tracker.wait().await;
         if let Err(error) = self.runtime_dir.clear() {
@@ -405,72 +341,15 @@ impl Instance {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| {
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source: io::Error| {
         let taken = source.kind() == io::ErrorKind::AddrInUse;
         let holder = taken.then(|| describe_holder(address)).flatten();
         StartError::Listen { address, holder, source }
-    })
-}
-
-/// Which gateway is to run, and why.
-async fn program(
-    settings: &Settings,
-    environment: &Environment,
-    helper: &Path,
-    offline: bool,
-    progress: &dyn Progress,
-) -> Result<(Program, String), StartError> {
-    let embedded = |why: &str| Ok((Program::Embedded(helper.to_owned()), why.to_owned()));
-    let mode = settings.gateway_mode();
-    if mode == GatewayMode::Embedded {
-        return embedded("as it was asked for");
-    }
-    let releases = match &settings.gateway.mirror.value {
-        Some(mirror) => Releases::from_mirror(mirror.as_str())?,
-        None => Releases::official()?,
     };
-    let version = settings.gateway.version.value.as_str();
-    let version = version.parse().map_err(|error: InvalidVersion| StartError::Internal(error.to_string()))?;
-    let cache = dirs::cache_dir(environment).map_err(|error| StartError::Internal(chain(&error)))?;
-    let resolver = Resolver::new(releases, cache);
-    let binary = settings.gateway.binary.value.clone();
-    let given = binary.is_some();
-    let verified = if given || mode == GatewayMode::Agentgateway {
-        resolver.resolve(&Request { binary, version, offline }, progress).await?
-    } else {
-        match resolver.cached(version, progress).await {
-            Ok(Some(verified)) => verified,
-            Ok(None) => return embedded("until agentgateway is fetched: `sidegate gateway fetch`"),
-            // No release for this platform, say: what runs everywhere is what `auto` means then.
-            Err(error) => return embedded(&format!("as agentgateway cannot be used: {}", chain(&error))),
-        }
-    };
-    if let Some(warning) = verified.warning() {
-        warn!("{warning}");
-    }
-    let why = if given { "as its binary was given" } else { "from the cache" };
-    Ok((Program::Agentgateway(verified), why.to_owned()))
-}
-
-/// Settings that say what this version cannot do are refused, not passed over.
-fn refuse_unsupported(settings: &Settings) -> Result<(), StartError> {
-    let aggregator = &settings.aggregator;
-    for (set, what) in [
-        (settings.gateway_mode() == GatewayMode::External, "a gateway that runs elsewhere (upstreamUrl)"),
-        (aggregator.exposure.value != Exposure::Direct, "aggregator.exposure: meta"),
-        (settings.telemetry.endpoint.value.is_some(), "telemetry.endpoint"),
-        (
-            aggregator.management_tools.origin != Origin::Default
-                && aggregator.management_tools.value != ManagementTools::Off,
-            "aggregator.managementTools other than off",
-        ),
-    ] {
-        if set {
-            return Err(StartError::Unsupported(what));
-        }
-    }
-    Ok(())
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 /// A reader of definitions whose directory is there, so that it can be watched.
@@ -506,151 +385,26 @@ fn port_request(settings: &Settings) -> PortRequest {
     }
 }
 
-fn gateway_settings(settings: &Settings, ports: &PortSet) -> Result<GatewaySettings, StartError> {
-    let port = |lease: &crate::ports::Lease| {
-        let number = std::num::NonZeroU16::new(lease.port().get());
-        number.ok_or_else(|| StartError::Internal("a lease of port 0".to_owned()))
-    };
-    let level = settings.gateway.log_level.value.as_str();
-    Ok(GatewaySettings {
-        ports: GatewayPorts {
-            data: port(&ports.data)?,
-            admin: port(&ports.admin)?,
-            stats: port(&ports.stats)?,
-            readiness: port(&ports.readiness)?,
-        },
-        ipv6: ipv6_available(),
-        log_level: level
-            .parse()
-            .map_err(|error: yaml_applier::InvalidLogLevel| StartError::Internal(chain(&error)))?,
-        spans: None,
-        frontend_policies: settings.gateway.frontend_policies.value.clone(),
-    })
-}
-
 fn text(path: &Path) -> Result<String, StartError> {
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| StartError::Internal(format!("the path {} is not UTF-8", path.display())))
 }
 
-/// Waits for the first start of the gateway to succeed or fail: what fails at start is told, not tried again.
-async fn first_outcome(supervisor: &Supervisor) -> Result<u32, StartError> {
-    let mut states = supervisor.watch();
-    let settled =
-        |state: &State| !matches!(state, State::Idle | State::Starting { .. } | State::Draining { .. });
-    match states.wait_for(settled).await.as_deref() {
-        Ok(State::Ready(running)) => Ok(running.pid),
-        Ok(State::Backoff { failure, .. } | State::Failed(failure)) => {
-            Err(StartError::Gateway(Arc::clone(failure)))
-        }
-        Ok(_) | Err(_) => Err(StartError::Internal("the gateway's supervisor has ended".to_owned())),
-    }
-}
-
-/// Replaces a gateway that does not take a configuration over.
-async fn replace_when_stuck(
-    mut status: watch::Receiver<yaml_applier::Status>,
-    supervisor: Supervisor,
-    stop: CancellationToken,
+/// Fetches agentgateway and lets it take the embedded gateway's place.
+async fn fetch_and_swap(
+    resolver: Resolver,
+    version: Version,
+    gateways: Arc<Gateways>,
+    progress: Arc<dyn Progress>,
 ) {
-    let watching = async {
-        while status.changed().await.is_ok() {
-            let stuck = match &status.borrow_and_update().failure {
-                Some((_, error @ ApplyError::NotInForce { .. })) => Some(chain(error)),
-                _ => None,
-            };
-            if let Some(reason) = stuck
-                && matches!(supervisor.state(), State::Ready(_))
-            {
-                supervisor.restart(reason).await;
-            }
+    let swapped = match resolver.fetch(version, &*progress).await {
+        Ok(verified) => {
+            let swap = gateways.swap(Some(Program::Agentgateway(verified)), "fetched meanwhile");
+            swap.await.map(drop).map_err(|error| chain(&error))
         }
+        Err(error) => Err(chain(&error)),
     };
-    // Ends with the instance.
-    let _ = stop.run_until_cancelled(watching).await;
-}
-
-fn instance_json(info: &InstanceInfo) -> String {
-    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let mut json = serde_json::to_value(info).unwrap_or_default();
-    if let Some(object) = json.as_object_mut() {
-        object.insert("startedAt".to_owned(), started.into());
-    }
-    format!("{json}\n")
-}
-
-/// Why an instance does not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The listen address is not to be had.
-    #[error("cannot listen on {address}{}", holder.as_ref().map(|holder| format!(": it is taken by {holder}")).unwrap_or_default())]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Who has it.
-        holder: Option<Holder>,
-        /// Why.
-        source: io::Error,
-    },
-    /// The configuration directory cannot be used.
-    #[error("the configuration directory {} cannot be used", .path.display())]
-    ConfigDir {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The runtime directory cannot be used.
-    #[error(transparent)]
-    RuntimeDir(#[from] RuntimeDirError),
-    /// The gateway's ports are not to be had.
-    #[error(transparent)]
-    Ports(#[from] PortSetError),
-    /// The bridge's socket cannot be bound.
-    #[error("the socket {} cannot be bound", .path.display())]
-    Socket {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// There is no agentgateway to run.
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    /// The token that clients must send is not to be had.
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    /// The gateway did not start.
-    #[error("the gateway {}", .0.report())]
-    Gateway(Arc<Failure>),
-    /// What this version does not have.
-    #[error("{0} is not supported by this version of sidegate")]
-    Unsupported(&'static str),
-    /// What should not happen.
-    #[error("{0}")]
-    Internal(String),
-}
-
-impl StartError {
-    /// Whether the gateway is what is missing.
-    pub fn is_gateway(&self) -> bool {
-        matches!(self, Self::Resolve(_) | Self::Gateway(_) | Self::Ports(_))
-    }
-
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Listen { holder: Some(_), .. } => {
-                Some("stop that process, or choose another address with --listen; port 0 takes any free one")
-            }
-            Self::Listen { .. } => Some("choose another address with --listen; port 0 takes any free one"),
-            Self::RuntimeDir(error) => Some(error.hint()),
-            Self::Ports(error) => Some(error.hint()),
-            Self::Resolve(error) => error.hint(),
-            Self::Token(_) => Some("write a token of at least 16 characters into it, readable by you only"),
-            Self::ConfigDir { .. } => Some("give another directory with --config-dir"),
-            _ => None,
-        }
+    if let Err(error) = swapped {
+        warn!("the embedded gateway stays: agentgateway {version} cannot take its place: {error}");
     }
 }

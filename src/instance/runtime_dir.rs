@@ -27,8 +27,9 @@ pub(super) struct RuntimeDir {
 
 /// What is in the directory.
 const LOCK: &str = "lock";
-const GATEWAY_FILE: &str = "agentgateway.yaml";
-const CANDIDATE_FILE: &str = "candidate.yaml";
+/// What gateways have: a directory each, and what they are asked about.
+const GATEWAY_PREFIX: &str = "gateway-";
+const CANDIDATE_PREFIX: &str = "candidate-";
 const BRIDGE_SOCKET: &str = "bridge.sock";
 const INSTANCE_FILE: &str = "instance.json";
 const LOGS: &str = "logs";
@@ -80,16 +81,6 @@ impl RuntimeDir {
         &self.path
     }
 
-    /// The gateway's configuration.
-    pub(super) fn gateway_file(&self) -> PathBuf {
-        self.path.join(GATEWAY_FILE)
-    }
-
-    /// A configuration that the gateway is asked about.
-    pub(super) fn candidate_file(&self) -> PathBuf {
-        self.path.join(CANDIDATE_FILE)
-    }
-
     /// The bridge's socket.
     pub(super) fn bridge_socket(&self) -> PathBuf {
         self.sockets.as_ref().map_or(self.path.as_path(), TempDir::path).join(BRIDGE_SOCKET)
@@ -119,10 +110,14 @@ impl RuntimeDir {
     }
 
     fn remove_leftovers(&self) -> io::Result<()> {
-        for name in [GATEWAY_FILE, CANDIDATE_FILE, BRIDGE_SOCKET, INSTANCE_FILE] {
-            match std::fs::remove_file(self.path.join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        for entry in std::fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let begins_with = |prefix: &str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+            if begins_with(GATEWAY_PREFIX) && entry.file_type()?.is_dir() {
+                std::fs::remove_dir_all(entry.path())?;
+            } else if begins_with(CANDIDATE_PREFIX) || name == BRIDGE_SOCKET || name == INSTANCE_FILE {
+                std::fs::remove_file(entry.path())?;
             }
         }
         Ok(())
@@ -218,10 +213,14 @@ mod tests {
         let path = parent.path().join("a");
         std::fs::create_dir(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::write(path.join(GATEWAY_FILE), "old").unwrap();
+        std::fs::create_dir(path.join("gateway-7")).unwrap();
+        std::fs::write(path.join("gateway-7/agentgateway.yaml"), "old").unwrap();
+        std::fs::write(path.join("candidate-7.yaml"), "old").unwrap();
         let directory = RuntimeDir::take(&path).unwrap();
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o700);
-        assert!(!directory.gateway_file().exists());
+        let left: Vec<_> =
+            std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [LOCK]);
     }
 
     #[test]

@@ -34,6 +34,12 @@ impl From<Port> for u16 {
     }
 }
 
+impl From<Port> for NonZeroU16 {
+    fn from(port: Port) -> Self {
+        port.0
+    }
+}
+
 impl FromStr for Port {
     type Err = InvalidPort;
 

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Uri};
-use tokio::sync::{mpsc, oneshot};
+use http::HeaderMap;
+use http::uri::PathAndQuery;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -19,7 +20,7 @@ use crate::aggregator::registry::Registry;
 use crate::aggregator::upstream::{ConnectError, Upstream};
 use crate::bridge::Bridge;
 use crate::mcpserver::{Definition, ServerName, Transport};
-use crate::wire::client::{ClientConfig, Pool};
+use crate::wire::client::{ClientConfig, Origin, Pool};
 use crate::yaml_applier::ROUTE_HEADER;
 
 /// The largest message that a server may send, in bytes.
@@ -85,17 +86,18 @@ enum Command {
 }
 
 impl Actor {
-    /// Begins to connect a server, at `endpoint` with `headers`.
+    /// Begins to connect a server, at `path` of `origin` with `headers`.
     pub(super) fn start(
         definition: Arc<Definition>,
-        endpoint: Uri,
+        origin: watch::Receiver<Arc<Origin>>,
+        path: PathAndQuery,
         headers: HeaderMap,
         shared: Arc<Shared>,
     ) -> Self {
         let (commands, receiver) = mpsc::channel(8);
         let link = Link::new(definition.name.clone(), limits(&definition));
         let route_marker = Some(http::HeaderName::from_static(ROUTE_HEADER));
-        let config = ClientConfig { endpoint, headers, route_marker, max_message: MAX_MESSAGE };
+        let config = ClientConfig { origin, path, headers, route_marker, max_message: MAX_MESSAGE };
         let tracker = shared.tracker.clone();
         tracker.spawn(
             Task { definition, config, link, shared, commands: receiver, failures: 0, was_open: false }.run(),

@@ -8,6 +8,7 @@
 //! | part | owns |
 //! | --- | --- |
 //! | `detector` | noticing that something has happened |
+//! | [`Front`] | the gateway that takes the calls now, and its replacement |
 //! | `route` | from a definition to what is needed to dial it |
 //! | `actor` | one server: its session, its retries, its tools |
 //! | [`status`](ServerStatus) | what users see |
@@ -20,6 +21,7 @@
 
 mod actor;
 mod detector;
+mod front;
 mod route;
 mod status;
 
@@ -28,7 +30,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Uri};
+use http::HeaderMap;
+use http::uri::PathAndQuery;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -39,13 +42,15 @@ use crate::bridge::Bridge;
 use crate::error::chain;
 use crate::mcpserver::{Definition, Reader, Scan, ServerName, Transport};
 use crate::wire::client::Pool;
-use crate::yaml_applier::{Applier, GatewayKey, InForce, KEY_HEADER, ROUTE_PREFIX, Revision};
+use crate::yaml_applier::{ApplyError, InForce, ROUTE_PREFIX};
 use actor::{Actor, Shared};
 use detector::Detector;
+use front::Wish;
 use route::Way;
 use status::Board;
 
 pub use actor::Retry;
+pub use front::{Front, FrontGateway, Routes};
 pub use route::Surroundings;
 pub use status::{ServerState, ServerStatus, Statuses};
 
@@ -59,10 +64,6 @@ pub struct ReconcilerOptions {
     pub reader: Reader,
     /// Where their files are.
     pub directory: PathBuf,
-    /// Where the gateway is dialled: scheme and authority, without a path.
-    pub gateway: String,
-    /// The gateway's key.
-    pub key: GatewayKey,
     /// What ways lead through.
     pub surroundings: Surroundings,
     /// How tries slow down.
@@ -95,7 +96,7 @@ impl Reconciler {
     /// Begins to look after the servers of a directory. Its tasks end with [`shutdown`](Self::shutdown).
     pub fn start(
         options: ReconcilerOptions,
-        applier: Applier,
+        front: Arc<Front>,
         bridge: Arc<Bridge>,
         registry: Arc<Registry>,
     ) -> Self {
@@ -115,7 +116,8 @@ impl Reconciler {
         let (retired_sender, retired) = mpsc::unbounded_channel();
         let look = Look {
             options,
-            applier,
+            replaced: front.replaced(),
+            front,
             shared,
             servers: BTreeMap::new(),
             retired_sender,
@@ -177,7 +179,8 @@ enum Server {
 
 struct Look {
     options: ReconcilerOptions,
-    applier: Applier,
+    front: Arc<Front>,
+    replaced: watch::Receiver<u64>,
     shared: Arc<Shared>,
     servers: BTreeMap<ServerName, Server>,
     retired_sender: mpsc::UnboundedSender<ServerName>,
@@ -199,6 +202,8 @@ impl Look {
                 tokio::select! {
                     () = detector.changed() => {}
                     () = self.rescan.notified() => {}
+                    // Another gateway may do what the last one could not.
+                    Ok(()) = self.replaced.changed() => {}
                     Some(name) = retired.recv() => self.forget_retired(&name),
                 }
             };
@@ -285,7 +290,11 @@ impl Look {
     async fn desire(&mut self, name: &ServerName, definition: Arc<Definition>) {
         let change = match self.servers.get(name) {
             Some(Server::Active { definition: old, .. }) => Some(definition.change_from(old)),
-            Some(Server::Resting(Some(old))) if **old == *definition => return,
+            Some(Server::Resting(Some(old)))
+                if **old == *definition && !self.can_be_activated(&definition) =>
+            {
+                return;
+            }
             // Looked at again when the old session is closed.
             Some(Server::Retiring(_)) => return,
             Some(Server::Resting(_)) | None => None,
@@ -313,6 +322,15 @@ impl Look {
         }
     }
 
+    /// Whether a server that rests, and whose file is the same, could be dialled now: through another gateway.
+    fn can_be_activated(&self, definition: &Definition) -> bool {
+        !definition.suspended && definition.auto_start && self.way(definition).is_ok()
+    }
+
+    fn way(&self, definition: &Definition) -> Result<Way, String> {
+        route::way(definition, &self.options.surroundings, self.front.is_agentgateway())
+    }
+
     /// A server without a session: wishes for its route, or says why it rests.
     fn activate(&mut self, name: &ServerName, definition: Arc<Definition>) {
         let board = &self.shared.board;
@@ -327,19 +345,19 @@ impl Look {
                 "server {name}: families are not supported by this version of sidegate; its tools have its own names"
             ));
         }
-        let board = &self.shared.board;
-        match route::way(&definition, &self.options.surroundings) {
+        match self.way(&definition) {
             Ok(way) => {
                 if let Some(target) = &way.target {
                     self.shared.bridge.set(name, target.clone());
                 }
+                let board = &self.shared.board;
                 board.set(name, if stdio { ServerState::Starting } else { ServerState::Connecting }, 0);
                 board.set_stale(name, None);
                 self.servers
                     .insert(name.clone(), Server::Active { definition, way: Box::new(way), actor: None });
             }
             Err(reason) => {
-                board.set(name, ServerState::Unsupported { reason }, 0);
+                self.shared.board.set(name, ServerState::Unsupported { reason }, 0);
                 self.servers.insert(name.clone(), Server::Resting(Some(definition)));
             }
         }
@@ -413,46 +431,34 @@ impl Look {
             Server::Active { way, .. } | Server::Retiring(way) => Some((name.clone(), way.route.clone())),
             Server::Resting(_) => None,
         });
-        let revision = self.applier.apply(routes.collect());
-        self.wished();
-        let in_force = self.wait_until_in_force(revision).await;
-        let Some(in_force) = in_force else { return };
+        let routes: Routes = routes.collect();
+        let in_force = loop {
+            let wish = self.front.apply(routes.clone());
+            self.wished();
+            match wait_until_in_force(&wish).await {
+                Ok(in_force) => break in_force,
+                // That gateway has ended; the one in its place is to be asked.
+                Err(ApplyError::Stopped) if !self.front.is_current(&wish) => {}
+                Err(error) => {
+                    error!("the gateway's configuration stays as it was: {}", chain(&error));
+                    return;
+                }
+            }
+        };
         for (name, server) in &mut self.servers {
             let Server::Active { definition, way, actor } = server else { continue };
             if let Some(reason) = in_force.refused.get(name) {
                 self.shared.board.set(name, ServerState::Invalid { reason: reason.clone() }, 0);
             } else if actor.is_none() {
-                let headers = headers(&self.options.key, &way.headers);
-                match endpoint(&self.options.gateway, name) {
-                    Ok(endpoint) => {
-                        let shared = Arc::clone(&self.shared);
-                        *actor = Some(Actor::start(Arc::clone(definition), endpoint, headers, shared));
-                    }
-                    Err(error) => error!(server = %name, %error, "the gateway's address is wrong"),
-                }
-            }
-        }
-    }
-
-    /// Waits for a generation with the wish, however long the gateway needs; `None` when the wish itself is refused.
-    async fn wait_until_in_force(&self, revision: Revision) -> Option<InForce> {
-        use crate::yaml_applier::ApplyError;
-        let mut status = self.applier.status();
-        loop {
-            match self.applier.in_force(revision).await {
-                Ok(in_force) => return Some(in_force),
-                // The gateway is being replaced: its successor gets the same wish.
-                Err(error @ (ApplyError::NotInForce { .. } | ApplyError::Superseded)) => {
-                    warn!("{}", chain(&error));
-                    status.mark_unchanged();
-                    if status.changed().await.is_err() {
-                        return None;
-                    }
-                }
-                Err(error) => {
-                    error!("the gateway's configuration stays as it was: {}", chain(&error));
-                    return None;
-                }
+                let headers: HeaderMap = way.headers.iter().cloned().collect();
+                let (origin, path) = (self.front.origin(), dial_path(name));
+                *actor = Some(Actor::start(
+                    Arc::clone(definition),
+                    origin,
+                    path,
+                    headers,
+                    Arc::clone(&self.shared),
+                ));
             }
         }
     }
@@ -465,15 +471,26 @@ impl Look {
     }
 }
 
-fn endpoint(gateway: &str, name: &ServerName) -> Result<Uri, http::uri::InvalidUri> {
-    format!("{gateway}{ROUTE_PREFIX}{name}").parse()
+/// Waits for a generation with the wish, however long the gateway needs.
+async fn wait_until_in_force(wish: &Wish) -> Result<InForce, ApplyError> {
+    let mut status = wish.status();
+    loop {
+        match wish.in_force().await {
+            // The gateway's process is being replaced: its successor gets the same wish.
+            Err(error @ (ApplyError::NotInForce { .. } | ApplyError::Superseded)) => {
+                warn!("{}", chain(&error));
+                status.mark_unchanged();
+                if status.changed().await.is_err() {
+                    return Err(ApplyError::Stopped);
+                }
+            }
+            settled => return settled,
+        }
+    }
 }
 
-fn headers(key: &GatewayKey, own: &[(HeaderName, http::HeaderValue)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in own {
-        headers.append(name, value.clone());
-    }
-    headers.insert(HeaderName::from_static(KEY_HEADER), key.header_value());
-    headers
+/// The path at which the gateway serves a server.
+fn dial_path(name: &ServerName) -> PathAndQuery {
+    // A server name is a path segment as it is.
+    format!("{ROUTE_PREFIX}{name}").parse().unwrap_or_else(|_| PathAndQuery::from_static("/"))
 }

@@ -30,16 +30,18 @@ pub struct Surroundings {
     pub bridge: BridgeDial,
     /// What children inherit from.
     pub environment: Environment,
-    /// Whether the gateway takes agentgateway's own policies and backends.
-    pub agentgateway: bool,
 }
 
-/// The way to the server of `definition`.
+/// The way to the server of `definition`, through agentgateway or the embedded gateway.
 ///
 /// # Errors
 ///
 /// Why there is none: the definition asks for what cannot be done here.
-pub(super) fn way(definition: &Definition, surroundings: &Surroundings) -> Result<Way, String> {
+pub(super) fn way(
+    definition: &Definition,
+    surroundings: &Surroundings,
+    agentgateway: bool,
+) -> Result<Way, String> {
     let unsupported = |what: &str| Err(format!("{what} is not supported by this version of sidegate"));
     if definition.auth.kind != AuthKind::None || definition.auth.forward_token {
         return unsupported("spec.auth");
@@ -50,7 +52,7 @@ pub(super) fn way(definition: &Definition, surroundings: &Surroundings) -> Resul
     if definition.route == Route::Mcp {
         return unsupported("spec.route: mcp");
     }
-    if !definition.policies.is_empty() && !surroundings.agentgateway {
+    if !definition.policies.is_empty() && !agentgateway {
         let why = "spec.policies are agentgateway's; this instance runs the embedded gateway, which has none";
         return Err(why.to_owned());
     }
@@ -134,11 +136,10 @@ mod tests {
         let surroundings = Surroundings {
             bridge: BridgeDial::Unix("/run/b.sock".to_owned()),
             environment: environment.clone(),
-            agentgateway,
         };
         let reader = Reader::new(Path::new("/etc/sidegate"), environment).unwrap();
         let text = format!("apiVersion: sidegate.dev/v1alpha1\nkind: MCPServer\nspec: {{{spec}}}\n");
-        way(&reader.read(Path::new("a.yaml"), text.as_bytes()).unwrap(), &surroundings)
+        way(&reader.read(Path::new("a.yaml"), text.as_bytes()).unwrap(), &surroundings, agentgateway)
     }
 
     fn http(way: Way) -> HttpBackend {

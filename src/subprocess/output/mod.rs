@@ -55,12 +55,14 @@ pub struct OutputSettings {
     pub line_limit: usize,
     /// The file that lines are written to as well.
     pub file: Option<LogFileSettings>,
+    /// Lines go to the log at `debug`, not at `info`: for a child that says much of what is seen elsewhere.
+    pub quiet: bool,
 }
 
 impl Default for OutputSettings {
     /// The last 50 lines, 16 KiB each, no file.
     fn default() -> Self {
-        Self { kept: 50, line_limit: 16 * 1024, file: None }
+        Self { kept: 50, line_limit: 16 * 1024, file: None, quiet: false }
     }
 }
 
@@ -104,6 +106,7 @@ impl Output {
         let drain = Drain {
             name: name.to_owned(),
             kept: settings.kept,
+            quiet: settings.quiet,
             tail: tail.clone(),
             file: settings.file.map(|file| LogFile::new(name, file)),
         };
@@ -138,6 +141,7 @@ impl Output {
 struct Drain {
     name: String,
     kept: usize,
+    quiet: bool,
     tail: Tail,
     file: Option<LogFile>,
 }
@@ -180,7 +184,11 @@ impl Drain {
     async fn pass_on(&mut self, source: Source, lines: Vec<String>) {
         for line in &lines {
             self.tail.push(line, self.kept);
-            tracing::info!(target: "sidegate::child", child = %self.name, %source, "{line}");
+            if self.quiet {
+                tracing::debug!(target: "sidegate::child", child = %self.name, %source, "{line}");
+            } else {
+                tracing::info!(target: "sidegate::child", child = %self.name, %source, "{line}");
+            }
         }
         if let Some(file) = &mut self.file {
             file.append(&lines).await;
@@ -203,7 +211,7 @@ mod tests {
     use super::*;
 
     fn settings() -> OutputSettings {
-        OutputSettings { kept: 3, line_limit: 16, file: None }
+        OutputSettings { kept: 3, line_limit: 16, ..OutputSettings::default() }
     }
 
     #[tokio::test]

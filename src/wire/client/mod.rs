@@ -17,7 +17,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 pub use error::{ClientError, StatusError};
-pub use session::{ClientConfig, Session};
+pub use session::{ClientConfig, Origin, Session};
 
 /// A pool of keep-alive connections, shared by all sessions. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -1,15 +1,19 @@
 //! One upstream session.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use futures_util::FutureExt as _;
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::debug;
 
 use super::Pool;
@@ -35,8 +39,10 @@ const RESUME_TRIES: u32 = 5;
 /// Where a session is, and what goes with every request of it.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// The MCP endpoint.
-    pub endpoint: Uri,
+    /// Whom to ask; may change while the session is open.
+    pub origin: watch::Receiver<Arc<Origin>>,
+    /// The path of the MCP endpoint there.
+    pub path: PathAndQuery,
     /// Headers of every request; values that are secret are marked sensitive.
     pub headers: HeaderMap,
     /// A header that stands on every answer which passed the server's route; an answer without it is the gateway's
@@ -78,7 +84,8 @@ impl Session {
         let params = format!(
             r#"{{"protocolVersion":"{version}","capabilities":{capabilities},"clientInfo":{client_info}}}"#
         );
-        let response = session.post(rpc::request(id, "initialize", &params)).await?;
+        let lease = session.lease();
+        let response = session.post(&lease, rpc::request(id, "initialize", &params)).await?;
         let session_id = response.headers().get(SESSION_ID).cloned();
         let mut ignore = |message| debug!(?message, "ignored: it came before the session was open");
         let answer = session.read_answer(response, id, &mut ignore).await?;
@@ -100,6 +107,19 @@ impl Session {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The origin of a request that begins now; it is counted there as long as the value lives.
+    fn lease(&self) -> Lease {
+        loop {
+            let origin = Arc::clone(&self.config.origin.borrow());
+            let token = origin.requests.token();
+            // Whoever replaces an origin waits for its requests afterwards. A request that is not counted by then must
+            // not begin there.
+            if Arc::ptr_eq(&origin, &self.config.origin.borrow()) {
+                return Lease { origin, _counted: token };
+            }
+        }
+    }
+
     /// Sends a request, whose id must be `id`, and waits for its answer. What the server says on the way, on the
     /// request's own stream, goes to `on_message`.
     ///
@@ -112,7 +132,8 @@ impl Session {
         id: u64,
         on_message: &mut (dyn FnMut(Message) + Send),
     ) -> Result<Message, ClientError> {
-        let response = self.post(text).await?;
+        let lease = self.lease();
+        let response = self.post(&lease, text).await?;
         self.read_answer(response, id, on_message).await
     }
 
@@ -122,7 +143,7 @@ impl Session {
     ///
     /// The server did not accept it.
     pub async fn send(&self, text: ByteString) -> Result<(), ClientError> {
-        let response = self.post(text).await?;
+        let response = self.post(&self.lease(), text).await?;
         self.drain(response.into_body());
         Ok(())
     }
@@ -134,24 +155,44 @@ impl Session {
     ///
     /// The session is over ([`ClientError::is_session_lost`]), or the server refuses the stream.
     pub async fn listen(&self, on_message: &mut (dyn FnMut(Message) + Send)) -> Result<(), ClientError> {
-        let mut last_event_id = None;
+        let mut last_event_id: Option<ByteString> = None;
         let mut wait = FIRST_WAIT;
+        let mut origins = self.config.origin.clone();
+        // The stream through an origin that has been replaced: read on until it ends there.
+        let mut old: Option<Events> = None;
         loop {
             let started = Instant::now();
             let mut said_wait = None;
+            origins.mark_unchanged();
             match self.get(last_event_id.as_ref()).await {
                 Ok(response) => {
                     let mut events = Events::new(response, self.config.max_message);
-                    let end = loop {
-                        match events.next().await {
-                            Ok(Some(message)) => on_message(message),
-                            Ok(None) => break None,
-                            Err(error) => break Some(error),
+                    let ended = loop {
+                        tokio::select! {
+                            message = events.next() => match message {
+                                Ok(Some(message)) => on_message(message),
+                                Ok(None) => break Some(None),
+                                Err(error) => break Some(Some(error)),
+                            },
+                            message = next_of(&mut old) => match message {
+                                Ok(Some(message)) => on_message(message),
+                                Ok(None) | Err(_) => old = None,
+                            },
+                            // A sender that has gone sends us nowhere else.
+                            Ok(()) = origins.changed() => break None,
                         }
                     };
-                    debug!(error = end.map(tracing::field::display), "the GET stream ended");
                     said_wait = events.decoder.retry();
                     last_event_id = events.decoder.last_event_id().cloned().or(last_event_id);
+                    match ended {
+                        Some(error) => {
+                            debug!(error = error.map(tracing::field::display), "the GET stream ended")
+                        }
+                        None => {
+                            old = Some(events);
+                            continue;
+                        }
+                    }
                 }
                 Err(ClientError::Status(error)) if error.status == StatusCode::METHOD_NOT_ALLOWED => {
                     return Ok(());
@@ -178,23 +219,24 @@ impl Session {
         if self.id.is_none() {
             return Ok(());
         }
-        match self.exchange(Method::DELETE, None, Bytes::new()).await {
+        match self.exchange(&self.lease(), Method::DELETE, None, Bytes::new()).await {
             Err(ClientError::Status(error)) if error.status.is_client_error() => Ok(()),
             other => other.map(|response| self.drain(response.into_body())),
         }
     }
 
-    async fn post(&self, text: ByteString) -> Result<Response<Incoming>, ClientError> {
-        self.exchange(Method::POST, None, text.into_bytes()).await
+    async fn post(&self, lease: &Lease, text: ByteString) -> Result<Response<Incoming>, ClientError> {
+        self.exchange(lease, Method::POST, None, text.into_bytes()).await
     }
 
     async fn get(&self, last_event_id: Option<&ByteString>) -> Result<Response<Incoming>, ClientError> {
-        let response = self.exchange(Method::GET, last_event_id, Bytes::new()).await?;
+        let response = self.exchange(&self.lease(), Method::GET, last_event_id, Bytes::new()).await?;
         if is(&response, "text/event-stream") { Ok(response) } else { Err(unexpected_type(&response)) }
     }
 
     async fn exchange(
         &self,
+        lease: &Lease,
         method: Method,
         last_event_id: Option<&ByteString>,
         body: Bytes,
@@ -207,9 +249,10 @@ impl Session {
         let post = method == Method::POST;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
-        *request.uri_mut() = self.config.endpoint.clone();
+        *request.uri_mut() = lease.origin.uri(&self.config.path)?;
         let headers = request.headers_mut();
         headers.clone_from(&self.config.headers);
+        headers.extend(lease.origin.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         headers.insert(header::ACCEPT, if post { BOTH } else { EVENTS });
         headers.insert(header::ACCEPT_ENCODING, IDENTITY);
         if post {
@@ -329,6 +372,50 @@ impl Session {
                 debug!("a response went on after its answer; its connection is closed");
             }
         });
+    }
+}
+
+/// Whom to ask at the moment: the gateway, which may be replaced by another while sessions are open.
+#[derive(Debug)]
+pub struct Origin {
+    authority: Authority,
+    headers: HeaderMap,
+    requests: TaskTracker,
+}
+
+impl Origin {
+    /// An origin at `authority`, over plain HTTP; `headers` go with every request to it.
+    pub fn new(authority: Authority, headers: HeaderMap) -> Arc<Self> {
+        Arc::new(Self { authority, headers, requests: TaskTracker::new() })
+    }
+
+    /// Waits until no request is under way. For an origin that has been replaced. GET streams do not count: they move.
+    pub async fn idle(&self) {
+        self.requests.close();
+        self.requests.wait().await;
+    }
+
+    fn uri(&self, path: &PathAndQuery) -> Result<Uri, ClientError> {
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(http::uri::Scheme::HTTP);
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path.clone());
+        Uri::from_parts(parts)
+            .map_err(|error| ClientError::Protocol(format!("the address is wrong: {error}")))
+    }
+}
+
+/// A request that is counted at its origin.
+struct Lease {
+    origin: Arc<Origin>,
+    _counted: TaskTrackerToken,
+}
+
+/// The next message of a stream that may not be there; then it waits for ever.
+async fn next_of(events: &mut Option<Events>) -> Result<Option<Message>, ClientError> {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
     }
 }
 

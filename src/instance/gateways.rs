@@ -1,0 +1,402 @@
+//! The gateway in use, and its replacement by another beside it.
+//!
+//! A swap starts the new gateway on ports, with a key and with a file of its own; proves that the latest routes are in
+//! force there; lets it take the calls; waits for the requests that are under way through the old one; and ends that.
+//! Sessions are the servers' and the bridge's, so they do not notice.
+//!
+//! Invariants: one swap at a time; the gateway in front runs; a swap that fails leaves everything as it was.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName};
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use super::StartError;
+use super::gateway_child::{GatewayService, Program, ValidateOnly};
+use super::info::{GatewayInfo, PortsInfo};
+use crate::error::chain;
+use crate::ports::{Lease, PortRequest, PortSet, ipv6_available};
+use crate::reconciler::{Front, FrontGateway};
+use crate::subprocess::{
+    Helper, LogFileSettings, OutputSettings, State, StopRecipe, Supervisor, SupervisorSettings,
+};
+use crate::wire::client::Origin;
+use crate::yaml_applier::{
+    self, Applier, ApplierOptions, ApplyError, GatewayKey, GatewayPorts, GatewaySettings, KEY_HEADER,
+    LogLevel,
+};
+
+/// How long a gateway has to end after SIGTERM; it has nothing to finish by then.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How long a reload may take: after this the file is written once more, and after this again the child is replaced.
+const RELOAD_DEADLINE: Duration = Duration::from_secs(3);
+
+/// How often a gateway gets new ports because strangers listen on the ones it had.
+const PORT_TRIES: u32 = 5;
+
+/// What every gateway of an instance has in common.
+#[derive(Debug)]
+pub(super) struct GatewayContext {
+    /// Each gateway gets a directory of its own in here: it watches the directory of its file.
+    pub(super) directory: PathBuf,
+    pub(super) logs: PathBuf,
+    pub(super) helper: Helper,
+    pub(super) env: Vec<(OsString, OsString)>,
+    pub(super) ports: PortRequest,
+    pub(super) log_level: LogLevel,
+    pub(super) frontend_policies: serde_json::Map<String, serde_json::Value>,
+    /// How long requests through a gateway that was replaced have to end.
+    pub(super) drain: Duration,
+    pub(super) tracker: TaskTracker,
+}
+
+/// One gateway: its leases, its file and its process.
+pub(super) struct Gateway {
+    program: Program,
+    reason: String,
+    directory: PathBuf,
+    ports: PortSet,
+    front: FrontGateway,
+    supervisor: Supervisor,
+    /// Ends the tasks that belong to this gateway.
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+    tracker: TaskTracker,
+}
+
+impl Gateway {
+    /// A gateway that does not run yet.
+    fn new(
+        context: &GatewayContext,
+        program: Program,
+        reason: &str,
+        number: u32,
+    ) -> Result<Self, StartError> {
+        let directory = context.directory.join(format!("gateway-{number}"));
+        let made = std::fs::create_dir(&directory);
+        made.map_err(|source| StartError::Directory { path: directory.clone(), source })?;
+        let ports = PortSet::lease(&context.ports)?;
+        let key = GatewayKey::random().map_err(|error| StartError::Internal(chain(&error)))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(HeaderName::from_static(KEY_HEADER), key.header_value());
+        let authority: Authority = format!("127.0.0.1:{}", ports.data.port())
+            .parse()
+            .map_err(|error| StartError::Internal(format!("the data port has no address: {error}")))?;
+        let file = directory.join("agentgateway.yaml");
+        let validator = match &program {
+            Program::Agentgateway(verified) => Some(Arc::new(ValidateOnly {
+                binary: verified.path().to_owned(),
+                helper: context.helper.clone(),
+                // Not beside the file, whose directory is watched.
+                candidate: context.directory.join(format!("candidate-{number}.yaml")),
+                env: context.env.clone(),
+                tracker: context.tracker.clone(),
+            }) as Arc<dyn yaml_applier::Validator>),
+            Program::Embedded(_) => None,
+        };
+        let stop = CancellationToken::new();
+        let applier = Applier::start(
+            ApplierOptions {
+                file: file.clone(),
+                settings: Arc::new(settings(context, &ports)),
+                key,
+                validator,
+                reload_deadline: RELOAD_DEADLINE,
+            },
+            &context.tracker,
+            stop.clone(),
+        );
+        let service = GatewayService {
+            program: program.clone(),
+            applier: applier.clone(),
+            file,
+            env: context.env.clone(),
+            readiness_port: ports.readiness.port().get(),
+        };
+        let supervisor_settings = SupervisorSettings {
+            stop: StopRecipe::terminate(GRACE),
+            output: OutputSettings {
+                file: Some(LogFileSettings::new(&context.logs)),
+                // One line a request: it is in the file.
+                quiet: true,
+                ..OutputSettings::default()
+            },
+            ..SupervisorSettings::new("gateway", context.helper.clone())
+        };
+        let supervisor = Supervisor::new(service, supervisor_settings, &context.tracker);
+        let front = FrontGateway {
+            applier,
+            origin: Origin::new(authority, headers),
+            agentgateway: matches!(program, Program::Agentgateway(_)),
+        };
+        let stop_on_drop = stop.clone().drop_guard();
+        let (reason, tracker) = (reason.to_owned(), context.tracker.clone());
+        Ok(Self {
+            program,
+            reason,
+            directory,
+            ports,
+            front,
+            supervisor,
+            stop,
+            _stop_on_drop: stop_on_drop,
+            tracker,
+        })
+    }
+
+    pub(super) fn front(&self) -> FrontGateway {
+        self.front.clone()
+    }
+
+    /// Starts the process; returns when its generation is in force. What fails is told, not tried again.
+    async fn start(&self) -> Result<(), StartError> {
+        self.supervisor.start().await;
+        let mut states = self.supervisor.watch();
+        let settled =
+            |state: &State| !matches!(state, State::Idle | State::Starting { .. } | State::Draining { .. });
+        let outcome = match states.wait_for(settled).await.as_deref() {
+            Ok(State::Ready(_)) => Ok(()),
+            Ok(State::Backoff { failure, .. } | State::Failed(failure)) => {
+                Err(StartError::Gateway(Arc::clone(failure)))
+            }
+            Ok(_) | Err(_) => Err(StartError::Internal("the gateway's supervisor has ended".to_owned())),
+        };
+        if outcome.is_err() {
+            self.supervisor.kill().await;
+            return outcome;
+        }
+        let stuck = replace_when_stuck(self.front.applier.status(), self.supervisor.clone());
+        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(stuck));
+        Ok(())
+    }
+
+    /// A port that is ours, and on which, while our process does not run, somebody listens all the same: a program that
+    /// sets SO_REUSEADDR can.
+    fn stolen_port(&self) -> Option<u16> {
+        let PortSet { data, admin, stats, readiness } = &self.ports;
+        let ports = [data, admin, stats, readiness].map(|lease: &Lease| lease.port().get());
+        ports.into_iter().find(|port| {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
+            // On loopback this is answered at once, one way or the other.
+            TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+        })
+    }
+
+    fn info(&self) -> GatewayInfo {
+        let port = |lease: &Lease| lease.port().get();
+        let (mode, version) = match &self.program {
+            Program::Agentgateway(verified) => ("agentgateway", verified.version().to_string()),
+            Program::Embedded(_) => ("embedded", env!("CARGO_PKG_VERSION").to_owned()),
+        };
+        GatewayInfo {
+            mode,
+            version,
+            pid: self.supervisor.state().pid().unwrap_or_default(),
+            ports: PortsInfo {
+                data: port(&self.ports.data),
+                admin: port(&self.ports.admin),
+                stats: port(&self.ports.stats),
+                readiness: port(&self.ports.readiness),
+            },
+            reason: self.reason.clone(),
+        }
+    }
+
+    /// Ends the process and what belongs to it; returns when nothing is left.
+    async fn end(self) {
+        self.supervisor.stop().await;
+        self.stop.cancel();
+        if let Err(error) = std::fs::remove_dir_all(&self.directory) {
+            warn!(%error, directory = %self.directory.display(), "what belonged to a gateway is left behind");
+        }
+    }
+}
+
+fn settings(context: &GatewayContext, ports: &PortSet) -> GatewaySettings {
+    GatewaySettings {
+        ports: GatewayPorts {
+            data: ports.data.port().into(),
+            admin: ports.admin.port().into(),
+            stats: ports.stats.port().into(),
+            readiness: ports.readiness.port().into(),
+        },
+        ipv6: ipv6_available(),
+        log_level: context.log_level.clone(),
+        spans: None,
+        frontend_policies: context.frontend_policies.clone(),
+    }
+}
+
+/// Replaces a process that does not take a configuration over.
+async fn replace_when_stuck(mut status: watch::Receiver<yaml_applier::Status>, supervisor: Supervisor) {
+    while status.changed().await.is_ok() {
+        let stuck = match &status.borrow_and_update().failure {
+            Some((_, error @ ApplyError::NotInForce { .. })) => Some(chain(error)),
+            _ => None,
+        };
+        if let Some(reason) = stuck
+            && matches!(supervisor.state(), State::Ready(_))
+        {
+            supervisor.restart(reason).await;
+        }
+    }
+}
+
+/// The gateways of an instance: one in front, and now and then another that takes its place.
+pub(super) struct Gateways {
+    context: GatewayContext,
+    front: Arc<Front>,
+    /// `None` once everything has ended.
+    current: Mutex<Option<Gateway>>,
+    info: watch::Sender<GatewayInfo>,
+    numbers: AtomicU32,
+}
+
+impl Gateways {
+    /// The first gateway, which does not run yet: routes can be wished for.
+    pub(super) fn prepare(
+        context: GatewayContext,
+        program: Program,
+        reason: &str,
+    ) -> Result<Arc<Self>, StartError> {
+        let first = Gateway::new(&context, program, reason, 1)?;
+        let front = Front::new(first.front());
+        let info = watch::Sender::new(first.info());
+        let numbers = AtomicU32::new(2);
+        Ok(Arc::new(Self { context, front, current: Mutex::new(Some(first)), info, numbers }))
+    }
+
+    pub(super) fn front(&self) -> &Arc<Front> {
+        &self.front
+    }
+
+    /// What the gateway in front is.
+    pub(super) fn info(&self) -> watch::Receiver<GatewayInfo> {
+        self.info.subscribe()
+    }
+
+    /// Starts the first gateway; with new ports where strangers took the ones it had.
+    pub(super) async fn start(&self) -> Result<(), StartError> {
+        let mut current = self.current.lock().await;
+        for _ in 0..PORT_TRIES {
+            let Some(gateway) = current.as_ref() else { break };
+            let failure = match gateway.start().await {
+                Ok(()) => {
+                    self.info.send_replace(gateway.info());
+                    return Ok(());
+                }
+                Err(failure) => failure,
+            };
+            let Some(port) = gateway.stolen_port() else { return Err(failure) };
+            warn!(port, "somebody else listens on a port of the gateway, which gets new ones");
+            let (program, reason) = (gateway.program.clone(), gateway.reason.clone());
+            let next = self.next(program, &reason)?;
+            // Nothing runs in front, so there is nothing to prove before.
+            self.front.replace(next.front());
+            if let Some(old) = current.replace(next) {
+                old.end().await;
+            }
+        }
+        Err(StartError::Internal(format!("somebody took the gateway's ports {PORT_TRIES} times in a row")))
+    }
+
+    /// Replaces the gateway in front by another, without a gap.
+    pub(super) async fn swap(
+        &self,
+        program: Option<Program>,
+        reason: &str,
+    ) -> Result<GatewayInfo, StartError> {
+        let mut current = self.current.lock().await;
+        let Some(old) = current.as_ref() else {
+            return Err(StartError::Internal("the instance is stopping".to_owned()));
+        };
+        let next = self.next(program.unwrap_or_else(|| old.program.clone()), reason)?;
+        if let Err(error) = self.bring_to_front(&next).await {
+            next.end().await;
+            return Err(error);
+        }
+        let info = next.info();
+        info!(
+            mode = info.mode,
+            version = info.version,
+            pid = info.pid,
+            reason,
+            "another gateway has taken the calls over"
+        );
+        self.info.send_replace(info.clone());
+        if let Some(old) = current.replace(next) {
+            if tokio::time::timeout(self.context.drain, old.front.origin.idle()).await.is_err() {
+                warn!("requests through the old gateway are cut: they take longer than the drain time");
+            }
+            old.end().await;
+        }
+        Ok(info)
+    }
+
+    /// Ends the gateway in front, for good.
+    pub(super) async fn stop(&self) {
+        if let Some(gateway) = self.current.lock().await.take() {
+            gateway.end().await;
+        }
+    }
+
+    /// Gives the gateway new ports when it has crashed and strangers have taken the old ones meanwhile.
+    pub(super) async fn watch_ports(self: Arc<Self>) {
+        loop {
+            let Some(mut states) =
+                self.current.lock().await.as_ref().map(|gateway| gateway.supervisor.watch())
+            else {
+                return;
+            };
+            let failed = states.wait_for(|state| matches!(state, State::Backoff { .. })).await.is_ok();
+            let stolen = match self.current.lock().await.as_ref() {
+                None => return,
+                Some(gateway) if failed && matches!(gateway.supervisor.state(), State::Backoff { .. }) => {
+                    gateway.stolen_port()
+                }
+                Some(_) => None,
+            };
+            if let Some(port) = stolen {
+                warn!(port, "somebody else listens on a port of the gateway, which gets new ones");
+                if let Err(error) = self.swap(None, "the ports of the last one were taken").await {
+                    warn!("the gateway could not be given new ports: {}", chain(&error));
+                }
+            }
+            // Whatever comes next is a change of this state, or of the gateway in front.
+            let mut info = self.info.subscribe();
+            tokio::select! {
+                _ = states.changed() => {}
+                _ = info.changed() => {}
+            }
+        }
+    }
+
+    fn next(&self, program: Program, reason: &str) -> Result<Gateway, StartError> {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        Gateway::new(&self.context, program, reason, number)
+    }
+
+    async fn bring_to_front(&self, next: &Gateway) -> Result<(), StartError> {
+        // Its first file has all routes.
+        next.front.applier.apply(self.front.routes());
+        next.start().await?;
+        let taken = self.front.take_over(next.front()).await;
+        taken.map(drop).map_err(|error| StartError::Internal(chain(&error)))
+    }
+}
+
+impl std::fmt::Debug for Gateways {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateways").field("info", &*self.info.borrow()).finish_non_exhaustive()
+    }
+}
