@@ -9,3 +9,5 @@ mod resolver;
 mod subprocess;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod swap;
