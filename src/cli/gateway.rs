@@ -128,7 +128,7 @@ fn pins(output: OutputFormat) -> Result<ExitCode, Failure> {
 }
 
 fn serve(file: PathBuf, environment: &Environment) -> Result<ExitCode, Failure> {
-    init_logging(LogFormat::Text, environment);
+    init_logging(LogFormat::Text, "info", environment);
     let stop = CancellationToken::new();
     super::runtime()?.block_on(async {
         let mut signals = Signals::new()?;

@@ -4,8 +4,10 @@
 
 mod example_server;
 mod gateway;
+mod instance;
 mod output;
 mod progress;
+mod run;
 mod serve;
 mod signals;
 mod table;
@@ -34,6 +36,8 @@ struct Arguments {
 enum Command {
     /// Serve all MCP servers on one endpoint, until Ctrl-C
     Serve(Box<serve::ServeArguments>),
+    /// Run a command with an instance of its own
+    Run(Box<run::RunArguments>),
     /// Check definition files and say what is wrong with them
     Validate(validate::ValidateArguments),
     /// Fetch, find and check agentgateway; run the embedded gateway
@@ -116,6 +120,14 @@ impl Failure {
         Self::text(exit, "")
     }
 
+    /// Tells the user.
+    fn say(&self) {
+        if !self.message.is_empty() {
+            let hint = self.hint.as_ref().map(|hint| format!("\n\nhint: {hint}")).unwrap_or_default();
+            output::say_error(&format!("error: {}{hint}", self.message));
+        }
+    }
+
     fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -145,21 +157,16 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     let environment: Environment = std::env::vars_os().collect();
-    match run(arguments.command, &environment) {
-        Ok(code) => code,
-        Err(failure) => {
-            if !failure.message.is_empty() {
-                let hint = failure.hint.map(|hint| format!("\n\nhint: {hint}")).unwrap_or_default();
-                output::say_error(&format!("error: {}{hint}", failure.message));
-            }
-            ExitCode::from(failure.exit as u8)
-        }
-    }
+    run(arguments.command, &environment).unwrap_or_else(|failure| {
+        failure.say();
+        ExitCode::from(failure.exit as u8)
+    })
 }
 
 fn run(command: Command, environment: &Environment) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(arguments) => serve::run(*arguments, environment),
+        Command::Run(arguments) => Ok(run::run(&arguments, environment)),
         Command::Validate(arguments) => validate::run(&arguments, environment),
         Command::Gateway(command) => gateway::run(command, environment),
         Command::ExampleServer => example_server::run(),

@@ -1,25 +1,19 @@
 //! `sidegate serve`.
 
 use std::io::IsTerminal as _;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use sidegate::config::{GatewayMode, GatewayVersion, Overrides, Settings, listen_address};
 use sidegate::environment::Environment;
-use sidegate::instance::{Instance, InstanceOptions, Network, StartError};
+use sidegate::instance::Instance;
 use sidegate::reconciler::Statuses;
-use sidegate::telemetry::{LogFormat, init_logging};
-use url::Url;
 
+use super::instance::{InstanceArguments, start_failure};
 use super::output::{say, say_error};
-use super::progress::Lines;
 use super::signals::{Ask, Signals};
 use super::table::table;
-use super::{ConfigDir, Exit, Failure, OutputFormat};
+use super::{Exit, Failure, OutputFormat};
 
 /// How long `--wait servers` waits.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -36,33 +30,9 @@ const SETTLE_FOR_TABLE: Duration = Duration::from_secs(10);
 Exit codes: 0 stopped, 1 failed, 2 wrong arguments or settings, 4 no gateway, 130 interrupted.")]
 pub(super) struct ServeArguments {
     #[command(flatten)]
-    config_dir: ConfigDir,
-    /// Address of the endpoint; port 0 takes any free one [default: 127.0.0.1:8090]
-    #[arg(long, value_name = "ADDR", value_parser = parse_listen)]
-    listen: Option<SocketAddr>,
-    /// Which gateway carries the calls: auto, agentgateway or embedded [default: auto]
-    #[arg(long, value_name = "MODE", value_parser = clap::builder::PossibleValuesParser::new(["auto", "agentgateway", "embedded"]))]
-    gateway: Option<String>,
-    /// An agentgateway executable to use as it is
-    #[arg(long, value_name = "FILE")]
-    gateway_binary: Option<PathBuf>,
-    /// The release of agentgateway to fetch [default: 1.2.1]
-    #[arg(long, value_name = "X.Y.Z")]
-    gateway_version: Option<GatewayVersion>,
-    /// Where to fetch agentgateway from instead
-    #[arg(long, value_name = "URL")]
-    gateway_mirror: Option<Url>,
-    /// Never download anything
-    #[arg(long)]
-    offline: bool,
-    /// A gateway that runs elsewhere
-    #[arg(long, value_name = "URL")]
-    upstream_url: Option<Url>,
-    /// Directory for sockets and logs of this instance
-    #[arg(long, value_name = "DIR", conflicts_with = "ephemeral")]
-    runtime_dir: Option<PathBuf>,
+    instance: InstanceArguments,
     /// Take a random port and runtime directory, remove everything at the end, and end with the starting process
-    #[arg(long)]
+    #[arg(long, conflicts_with = "runtime_dir")]
     ephemeral: bool,
     /// What to wait for before saying that it is ready
     #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
@@ -70,9 +40,6 @@ pub(super) struct ServeArguments {
     /// What to print when it is ready: a table, or one line of JSON
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
-    /// How to log to stderr
-    #[arg(long, value_enum, default_value_t)]
-    log_format: OutputFormat,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -84,18 +51,8 @@ enum Wait {
     Servers,
 }
 
-fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    listen_address(text).map_err(|error| error.to_string())
-}
-
 pub(super) fn run(arguments: ServeArguments, environment: &Environment) -> Result<ExitCode, Failure> {
-    init_logging(
-        match arguments.log_format {
-            OutputFormat::Text => LogFormat::Text,
-            OutputFormat::Json => LogFormat::Json,
-        },
-        environment,
-    );
+    arguments.instance.init_logging("info", environment);
     let runtime = super::runtime()?;
     let code = runtime.block_on(serve(arguments, environment));
     // Threads that hang in the file system must not hold us up.
@@ -109,9 +66,9 @@ async fn serve(arguments: ServeArguments, environment: &Environment) -> Result<E
     if arguments.ephemeral {
         signals.watch_parent()?;
     }
-    let options = options(&arguments, environment)?;
+    let options = arguments.instance.options(arguments.ephemeral, environment)?;
     let instance = tokio::select! {
-        started = Instance::start(options) => started.map_err(failure)?,
+        started = Instance::start(options) => started.map_err(start_failure)?,
         ask = next_end(&mut signals, had_terminal, &|| ()) => {
             return Err(Failure::text(Exit::Interrupted, format!("ended by {ask} before it was ready")));
         }
@@ -151,69 +108,6 @@ async fn next_end(signals: &mut Signals, had_terminal: bool, rescan: &dyn Fn()) 
     }
 }
 
-fn options(arguments: &ServeArguments, environment: &Environment) -> Result<InstanceOptions, Failure> {
-    let config_dir = arguments.config_dir.resolve(environment)?;
-    let ephemeral_listen = arguments.ephemeral.then(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-    let gateway_mode = arguments.gateway.as_deref().map(str::parse::<GatewayMode>).transpose();
-    let overrides = Overrides {
-        listen: arguments.listen.or(ephemeral_listen),
-        gateway_mode: gateway_mode
-            .map_err(|error| Failure::text(Exit::Usage, format!("--gateway: {error}")))?,
-        gateway_version: arguments.gateway_version.clone(),
-        gateway_binary: arguments.gateway_binary.clone(),
-        gateway_mirror: arguments.gateway_mirror.clone(),
-        upstream_url: arguments.upstream_url.clone(),
-        runtime_dir: arguments.runtime_dir.clone(),
-        helper: None,
-    };
-    let settings = Settings::load(&config_dir, environment, &overrides)
-        .map_err(|error| Failure::text(Exit::Usage, error.to_string()))?;
-    let helper = match &settings.helper.value {
-        Some(helper) => helper.clone(),
-        None => std::env::current_exe()?,
-    };
-    Ok(InstanceOptions {
-        settings,
-        config_dir,
-        environment: environment.clone(),
-        helper,
-        open_files: raise_open_files(),
-        ephemeral: arguments.ephemeral,
-        network: network(arguments, environment),
-        progress: Arc::new(Lines::default()),
-    })
-}
-
-/// Nothing is downloaded behind the back of a test: neither for an ephemeral instance nor in CI.
-fn network(arguments: &ServeArguments, environment: &Environment) -> Network {
-    let in_ci = environment.get_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
-    match arguments.offline {
-        true => Network::Never,
-        false if arguments.ephemeral || in_ci => Network::WhenAsked,
-        false => Network::InBackground,
-    }
-}
-
-/// Raises the soft limit on open files to the hard one, as each stream takes two; gives the old one, for children that
-/// may not be ready for more (`select`, or loops over all descriptors).
-fn raise_open_files() -> Option<u64> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let old = getrlimit(Resource::Nofile);
-    match setrlimit(Resource::Nofile, Rlimit { current: old.maximum, maximum: old.maximum }) {
-        Ok(()) => old.current,
-        Err(error) => {
-            tracing::warn!(%error, "the limit on open files stays as it is");
-            None
-        }
-    }
-}
-
-fn failure(error: StartError) -> Failure {
-    let exit = if error.is_gateway() { Exit::Gateway } else { Exit::Failed };
-    let hint = error.hint();
-    Failure::new(exit, error).maybe_hint(hint)
-}
-
 async fn say_ready(instance: &Instance, arguments: &ServeArguments) -> Result<(), Failure> {
     if arguments.wait == Wait::Servers && tokio::time::timeout(SETTLE, instance.settled()).await.is_err() {
         say_error(&format!("warning: not settled after {} s: {}", SETTLE.as_secs(), unsettled(instance)));
@@ -240,6 +134,13 @@ async fn say_ready(instance: &Instance, arguments: &ServeArguments) -> Result<()
     }
     say("\nPress Ctrl-C to stop.")?;
     Ok(())
+}
+
+/// Waits until every server has succeeded or failed once, and names those that have not in time.
+pub(super) async fn wait_for_servers(instance: &Instance) {
+    if tokio::time::timeout(SETTLE, instance.settled()).await.is_err() {
+        say_error(&format!("warning: not settled after {} s: {}", SETTLE.as_secs(), unsettled(instance)));
+    }
 }
 
 fn unsettled(instance: &Instance) -> String {

@@ -23,12 +23,13 @@ pub enum LogFormat {
     Json,
 }
 
-/// Logs to stderr from now on: `info` and above, or what [`LOG_VARIABLE`] says. Once a process; later calls do nothing.
-pub fn init_logging(format: LogFormat, environment: &Environment) {
-    let wanted = environment.get(LOG_VARIABLE).ok().flatten().unwrap_or("info");
+/// Logs to stderr from now on: what [`LOG_VARIABLE`] says, else `default`, in the same syntax. Once a process; later calls
+/// do nothing.
+pub fn init_logging(format: LogFormat, default: &str, environment: &Environment) {
+    let wanted = environment.get(LOG_VARIABLE).ok().flatten().unwrap_or(default);
     let (filter, wrong) = match EnvFilter::try_new(wanted) {
         Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error)),
+        Err(error) => (EnvFilter::new(default), Some(error)),
     };
     let no_color = environment.get_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     // Whoever supervises us logs our lines with a time of its own.
@@ -44,7 +45,7 @@ pub fn init_logging(format: LogFormat, environment: &Environment) {
         LogFormat::Json => builder.json().with_target(true).try_init(),
     };
     if let (Ok(()), Some(error)) = (initialised, wrong) {
-        tracing::warn!("{LOG_VARIABLE} is not understood, so it is `info`: {error}");
+        tracing::warn!("{LOG_VARIABLE} is not understood, so it is `{default}`: {error}");
     }
 }
 

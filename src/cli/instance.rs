@@ -1,0 +1,132 @@
+//! What `serve` and `run` have in common: how an instance is started.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sidegate::config::{GatewayMode, GatewayVersion, Overrides, Settings, listen_address};
+use sidegate::environment::Environment;
+use sidegate::instance::{InstanceOptions, Network, StartError};
+use sidegate::telemetry::{LogFormat, init_logging};
+use url::Url;
+
+use super::progress::Lines;
+use super::{ConfigDir, Exit, Failure, OutputFormat};
+
+/// Options of an instance.
+#[derive(Debug, clap::Args)]
+pub(super) struct InstanceArguments {
+    #[command(flatten)]
+    config_dir: ConfigDir,
+    /// Address of the endpoint; port 0 takes any free one [default: 127.0.0.1:8090]
+    #[arg(long, value_name = "ADDR", value_parser = parse_listen)]
+    listen: Option<SocketAddr>,
+    /// Which gateway carries the calls: auto, agentgateway or embedded [default: auto]
+    #[arg(long, value_name = "MODE", value_parser = clap::builder::PossibleValuesParser::new(["auto", "agentgateway", "embedded"]))]
+    gateway: Option<String>,
+    /// An agentgateway executable to use as it is
+    #[arg(long, value_name = "FILE")]
+    gateway_binary: Option<PathBuf>,
+    /// The release of agentgateway to fetch [default: 1.2.1]
+    #[arg(long, value_name = "X.Y.Z")]
+    gateway_version: Option<GatewayVersion>,
+    /// Where to fetch agentgateway from instead
+    #[arg(long, value_name = "URL")]
+    gateway_mirror: Option<Url>,
+    /// Never download anything
+    #[arg(long)]
+    offline: bool,
+    /// A gateway that runs elsewhere
+    #[arg(long, value_name = "URL")]
+    upstream_url: Option<Url>,
+    /// Directory for sockets and logs of this instance
+    #[arg(long, value_name = "DIR")]
+    runtime_dir: Option<PathBuf>,
+    /// How to log to stderr
+    #[arg(long, value_enum, default_value_t)]
+    log_format: OutputFormat,
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    listen_address(text).map_err(|error| error.to_string())
+}
+
+impl InstanceArguments {
+    /// Logs as asked for; `default` and above where nothing was asked for.
+    pub(super) fn init_logging(&self, default: &str, environment: &Environment) {
+        let format = match self.log_format {
+            OutputFormat::Text => LogFormat::Text,
+            OutputFormat::Json => LogFormat::Json,
+        };
+        init_logging(format, default, environment);
+    }
+
+    /// What an instance is started with. An ephemeral one takes any free port where none is given.
+    pub(super) fn options(
+        &self,
+        ephemeral: bool,
+        environment: &Environment,
+    ) -> Result<InstanceOptions, Failure> {
+        let config_dir = self.config_dir.resolve(environment)?;
+        let ephemeral_listen = ephemeral.then(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+        let gateway_mode = self.gateway.as_deref().map(str::parse::<GatewayMode>).transpose();
+        let overrides = Overrides {
+            listen: self.listen.or(ephemeral_listen),
+            gateway_mode: gateway_mode
+                .map_err(|error| Failure::text(Exit::Usage, format!("--gateway: {error}")))?,
+            gateway_version: self.gateway_version.clone(),
+            gateway_binary: self.gateway_binary.clone(),
+            gateway_mirror: self.gateway_mirror.clone(),
+            upstream_url: self.upstream_url.clone(),
+            runtime_dir: self.runtime_dir.clone(),
+            helper: None,
+        };
+        let settings = Settings::load(&config_dir, environment, &overrides)
+            .map_err(|error| Failure::text(Exit::Usage, error.to_string()))?;
+        let helper = match &settings.helper.value {
+            Some(helper) => helper.clone(),
+            None => std::env::current_exe()?,
+        };
+        Ok(InstanceOptions {
+            settings,
+            config_dir,
+            environment: environment.clone(),
+            helper,
+            open_files: raise_open_files(),
+            ephemeral,
+            network: self.network(ephemeral, environment),
+            progress: Arc::new(Lines::default()),
+        })
+    }
+
+    /// Nothing is downloaded behind the back of a test: neither for an ephemeral instance nor in CI.
+    fn network(&self, ephemeral: bool, environment: &Environment) -> Network {
+        let in_ci = environment.get_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
+        match self.offline {
+            true => Network::Never,
+            false if ephemeral || in_ci => Network::WhenAsked,
+            false => Network::InBackground,
+        }
+    }
+}
+
+/// Raises the soft limit on open files to the hard one, as each stream takes two; gives the old one, for children that
+/// may not be ready for more (`select`, or loops over all descriptors).
+fn raise_open_files() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let old = getrlimit(Resource::Nofile);
+    match setrlimit(Resource::Nofile, Rlimit { current: old.maximum, maximum: old.maximum }) {
+        Ok(()) => old.current,
+        Err(error) => {
+            tracing::warn!(%error, "the limit on open files stays as it is");
+            None
+        }
+    }
+}
+
+/// What a start that failed tells.
+pub(super) fn start_failure(error: StartError) -> Failure {
+    let exit = if error.is_gateway() { Exit::Gateway } else { Exit::Failed };
+    let hint = error.hint();
+    Failure::new(exit, error).maybe_hint(hint)
+}
