@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+use tracing::debug;
 
 /// The longest path of a Unix socket on Linux, in bytes (`sun_path`, without its final zero).
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -19,11 +20,14 @@ pub(super) struct RuntimeDir {
     path: PathBuf,
     /// Holds the lock as long as it is open.
     _lock: File,
-    /// Where the bridge's socket is, when the path of the directory is too long for one.
-    sockets: Option<TempDir>,
+    /// Where the bridge's socket is, when the path of the directory is too long for one; with a lock of its own.
+    sockets: Option<(TempDir, File)>,
     /// An ephemeral instance takes the whole directory away.
     ephemeral: Option<TempDir>,
 }
+
+/// What the names of directories begin with that go away with their instance.
+const TEMPORARY_PREFIX: &str = "sidegate-";
 
 /// What is in the directory.
 const LOCK: &str = "lock";
@@ -64,15 +68,15 @@ impl RuntimeDir {
         if meta.mode() & 0o077 != 0 {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
         }
-        let lock = lock(&path)?;
+        let lock = take_lock(&path)?;
         let mut directory = Self { path, _lock: lock, sockets: None, ephemeral };
         directory
             .remove_leftovers()
             .map_err(|source| RuntimeDirError::Io { path: directory.path.clone(), source })?;
         if directory.path.join(BRIDGE_SOCKET).as_os_str().len() > LONGEST_SOCKET_PATH {
-            let sockets = tempfile::Builder::new().prefix("sidegate-").tempdir_in("/tmp");
-            let sockets = sockets.map_err(|source| RuntimeDirError::Io { path: "/tmp".into(), source })?;
-            directory.sockets = Some(sockets);
+            let sockets = temporary(Path::new("/tmp"))?;
+            let lock = take_lock(sockets.path())?;
+            directory.sockets = Some((sockets, lock));
         }
         Ok(directory)
     }
@@ -83,7 +87,7 @@ impl RuntimeDir {
 
     /// The bridge's socket.
     pub(super) fn bridge_socket(&self) -> PathBuf {
-        self.sockets.as_ref().map_or(self.path.as_path(), TempDir::path).join(BRIDGE_SOCKET)
+        self.sockets.as_ref().map_or(self.path.as_path(), |(sockets, _)| sockets.path()).join(BRIDGE_SOCKET)
     }
 
     /// The logs of children.
@@ -102,7 +106,7 @@ impl RuntimeDir {
     /// Takes away what only a running instance has; logs stay.
     pub(super) fn clear(mut self) -> io::Result<()> {
         let ephemeral = self.ephemeral.take().map_or(Ok(()), TempDir::close);
-        let sockets = self.sockets.take().map_or(Ok(()), TempDir::close);
+        let sockets = self.sockets.take().map_or(Ok(()), |(sockets, _)| sockets.close());
         if self.path.exists() {
             self.remove_leftovers()?;
         }
@@ -124,7 +128,40 @@ impl RuntimeDir {
     }
 }
 
-fn lock(path: &Path) -> Result<File, RuntimeDirError> {
+/// A new directory below `parent`. What killed instances have left there is removed first.
+fn temporary(parent: &Path) -> Result<TempDir, RuntimeDirError> {
+    let failed = |source| RuntimeDirError::Io { path: parent.to_owned(), source };
+    remove_abandoned(parent).map_err(failed)?;
+    // Mode 0700 is the crate's default for directories.
+    tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempdir_in(parent).map_err(failed)
+}
+
+/// Removes the directories of ours below `parent` whose process has ended without doing so.
+fn remove_abandoned(parent: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(parent)? {
+        let entry = entry?;
+        let is_ours = entry.file_name().as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes())
+            && entry
+                .metadata()
+                .is_ok_and(|meta| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw());
+        if is_ours && is_abandoned(&entry.path()) {
+            debug!(directory = %entry.path().display(), "left by a process that was killed; removed");
+            // Another process may be removing it as well; what cannot be removed is in nobody's way.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// Whether a process had its lock in the directory, and has ended. One that has not got as far is not meant.
+fn is_abandoned(directory: &Path) -> bool {
+    let Ok(mut lock) = OpenOptions::new().read(true).open(directory.join(LOCK)) else { return false };
+    let mut pid = String::new();
+    let written = lock.read_to_string(&mut pid).is_ok() && pid.trim().parse::<u32>().is_ok();
+    written && lock.try_lock().is_ok()
+}
+
+fn take_lock(path: &Path) -> Result<File, RuntimeDirError> {
     let failed = |source| RuntimeDirError::Io { path: path.to_owned(), source };
     let options =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).to_owned();
@@ -240,6 +277,21 @@ mod tests {
         assert!(path.join(INSTANCE_FILE).exists());
         directory.clear().unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_a_killed_instance_left_is_removed_by_the_next() {
+        let parent = tempfile::tempdir().unwrap();
+        let running = RuntimeDir::ephemeral(parent.path()).unwrap();
+        let others = parent.path().join("sidegate-tests-of-somebody");
+        std::fs::create_dir(&others).unwrap();
+        let killed = parent.path().join("sidegate-killed");
+        std::fs::create_dir_all(killed.join("gateway-1")).unwrap();
+        std::fs::write(killed.join(LOCK), "1\n").unwrap();
+
+        let next = RuntimeDir::ephemeral(parent.path()).unwrap();
+        assert!(!killed.exists());
+        assert!(others.exists() && running.path().exists() && next.path().exists());
     }
 
     #[test]
