@@ -27,6 +27,10 @@ use crate::wire::version::{Era, ProtocolVersion};
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
+/// How much of a body that is too large is read on, and for how long, so that its client gets to know.
+const DISCARDED_BYTES: usize = 64 << 20;
+const DISCARD_TIME: Duration = Duration::from_secs(5);
+
 /// A streamable HTTP server: one endpoint and its sessions.
 #[derive(Debug)]
 pub struct StreamableHttp<E: Endpoint> {
@@ -310,18 +314,23 @@ impl<E: Endpoint> StreamableHttp<E> {
         let too_large = || {
             let why = format!("the body is larger than {limit} bytes (aggregator.maxBody)");
             let mut refused = refuse(StatusCode::PAYLOAD_TOO_LARGE, RpcError::INVALID_REQUEST, &why);
-            // What is left of the body is not read.
+            // What may be left of the body is not read.
             refused.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             refused
         };
+        let mut body = Box::pin(body);
         let declared =
             headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if declared.is_some_and(|length: u64| length > limit as u64) {
+            discard(body).await;
             return Err(too_large());
         }
-        match Box::pin(Limited::new(body, limit).collect()).await {
+        match Limited::new(body.as_mut(), limit).collect().await {
             Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+            Err(error) if error.is::<LengthLimitError>() => {
+                discard(body).await;
+                Err(too_large())
+            }
             Err(error) => {
                 let why = format!("the body could not be read: {error}");
                 Err(refuse(StatusCode::BAD_REQUEST, RpcError::INVALID_REQUEST, &why))
@@ -363,6 +372,24 @@ impl<E: Endpoint> StreamableHttp<E> {
             }
         };
         run_until(stop, expire).await;
+    }
+}
+
+/// Reads on for a while and forgets what it reads. A connection that is closed while its client writes is reset, and
+/// then the client may never see the answer (RFC 9112 section 9.6).
+async fn discard(body: impl http_body::Body<Data = Bytes> + Unpin) {
+    let mut left = DISCARDED_BYTES;
+    let reading = async {
+        let mut body = body;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(DISCARD_TIME, reading).await.is_err() {
+        debug!("a body that is too large does not end");
     }
 }
 
