@@ -45,6 +45,8 @@ pub struct Client {
     /// The calls that are under way, by the client's own ids.
     calls: Mutex<HashMap<RequestId, CancellationToken>>,
     closed: CancellationToken,
+    /// The catalogue that was there when the session was opened.
+    first_catalogue: Weak<Catalogue>,
 }
 
 impl Aggregate {
@@ -77,7 +79,7 @@ impl Aggregate {
                 let _ = tokio::time::timeout(ANNOUNCE_AT_LATEST, quiet).await;
                 let catalogue = Arc::clone(&catalogues.borrow_and_update());
                 if catalogue.tools_result() != announced.tools_result() {
-                    self.tell_clients("notifications/tools/list_changed");
+                    self.tell_clients("notifications/tools/list_changed", &catalogue);
                 }
                 announced = catalogue;
             }
@@ -86,12 +88,15 @@ impl Aggregate {
         let _ = stop.run_until_cancelled(announcing).await;
     }
 
-    fn tell_clients(&self, method: &str) {
+    /// Tells everyone of `catalogue`, but for those who came when it was there already: to them it is no change.
+    fn tell_clients(&self, method: &str, catalogue: &Arc<Catalogue>) {
         let text = rpc::notification(method, None);
         let mut clients = lock(&self.clients);
         clients.retain(|client| match client.upgrade() {
             Some(client) => {
-                client.handle.standalone().push(text.clone(), Weight::Droppable);
+                if client.first_catalogue.as_ptr() != Arc::as_ptr(catalogue) {
+                    client.handle.standalone().push(text.clone(), Weight::Droppable);
+                }
                 true
             }
             None => false,
@@ -171,6 +176,7 @@ impl Endpoint for Aggregate {
             handle: handle.clone(),
             calls: Mutex::default(),
             closed: CancellationToken::new(),
+            first_catalogue: Arc::downgrade(&self.catalogue()),
         });
         lock(&self.clients).push(Arc::downgrade(&client));
         debug!(session = ?handle.id(), %version, "a client has connected");
