@@ -2,6 +2,10 @@
 
 // Always so here, but Clippy's allowances for tests look for the attribute.
 #[cfg(test)]
+mod aggregate;
+#[cfg(test)]
+mod changes;
+#[cfg(test)]
 mod gateway;
 #[cfg(test)]
 mod resolver;

@@ -163,11 +163,25 @@ impl McpClient {
 
     /// Sends a request and gives its stream, for calls during which something happens.
     pub(crate) async fn start(&self, method: &str, params: impl Serialize) -> Exchange {
+        self.starting(method, params).1.await
+    }
+
+    /// As [`start`](Self::start), with the id at once: a server need not begin its response before it has something to
+    /// say. Nothing is sent before the future is polled.
+    pub(crate) fn starting(
+        &self,
+        method: &str,
+        params: impl Serialize,
+    ) -> (u64, impl Future<Output = Exchange>) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let params = to_raw_value(&params).unwrap();
         let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#);
-        let response = within(method, self.post(body)).await;
-        Exchange { id, stream: EventStream::new(response).await }
+        let method = method.to_owned();
+        let exchange = async move {
+            let response = within(&method, self.post(body)).await;
+            Exchange { id, stream: EventStream::new(response).await }
+        };
+        (id, exchange)
     }
 
     /// Sends a notification, which the server must accept.

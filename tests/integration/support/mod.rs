@@ -6,6 +6,7 @@
 
 #![expect(dead_code, reason = "each topic uses what it needs; the tools are one kit")]
 
+pub(crate) mod definitions;
 pub(crate) mod leaks;
 pub(crate) mod mcp_client;
 pub(crate) mod optional;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use self::mcp_client::McpClient;
+pub(crate) use self::sidegate::Sidegate;
 pub(crate) use self::upstream::Upstream;
 
 /// How long anything may take before a test fails. Far above what it does take, so that a loaded machine passes.

@@ -5,6 +5,24 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use super::profile_dir;
+use super::sidegate::{Builder, Sidegate};
+
+/// The gateways that a test goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Through {
+    Embedded,
+    Agentgateway,
+}
+
+impl Through {
+    /// An instance with this gateway; `None` where there is none.
+    pub(crate) fn builder(self) -> Option<Builder> {
+        match self {
+            Self::Embedded => Some(Sidegate::builder()),
+            Self::Agentgateway => Some(Sidegate::builder().agentgateway(&real_agentgateway()?)),
+        }
+    }
+}
 
 /// The real agentgateway that `SIDEGATE_TEST_AGENTGATEWAY` names.
 pub(crate) fn real_agentgateway() -> Option<PathBuf> {

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -21,7 +22,7 @@ pub(crate) struct Sidegate {
     child: Child,
     stdout: Output,
     stderr: Output,
-    directory: TempDir,
+    directory: Arc<TempDir>,
 }
 
 /// The line that `serve --output json` prints.
@@ -62,15 +63,18 @@ pub(crate) struct Ended {
     /// What it printed on stdout besides the ready line.
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+    directory: Arc<TempDir>,
 }
 
 /// An instance before it is started: its files are there, its process is not.
 #[derive(Debug)]
 pub(crate) struct Builder {
-    directory: TempDir,
+    directory: Arc<TempDir>,
     tag: Tag,
+    listen: String,
     gateway: Vec<OsString>,
     arguments: Vec<OsString>,
+    through_shell: bool,
     environment: Vec<(OsString, OsString)>,
 }
 
@@ -83,7 +87,15 @@ impl Sidegate {
             fs_err::create_dir_all(directory.path().join(name)).unwrap();
         }
         let gateway = vec!["--gateway".into(), "embedded".into()];
-        Builder { directory, tag, gateway, arguments: Vec::new(), environment: Vec::new() }
+        Builder {
+            directory: Arc::new(directory),
+            tag,
+            listen: "127.0.0.1:0".to_owned(),
+            gateway,
+            arguments: Vec::new(),
+            through_shell: false,
+            environment: Vec::new(),
+        }
     }
 
     /// The aggregated endpoint.
@@ -107,6 +119,11 @@ impl Sidegate {
 
     pub(crate) fn remove_definition(&self, name: &str) {
         fs_err::remove_file(definition_path(self.directory.path(), name)).unwrap();
+    }
+
+    /// Where it finds files of the test: its working directory.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// What it has written to stderr so far.
@@ -139,7 +156,20 @@ impl Sidegate {
     /// Waits until it ends by itself.
     pub(crate) async fn wait(mut self) -> Ended {
         let status = within("the end of sidegate", self.child.wait()).await.unwrap();
-        Ended { status, stdout: self.stdout.finish().await, stderr: self.stderr.finish().await }
+        let (stdout, stderr) = (self.stdout.finish().await, self.stderr.finish().await);
+        Ended { status, stdout, stderr, directory: Arc::clone(&self.directory) }
+    }
+}
+
+impl Ended {
+    /// What is left where an instance may write: its temporary and runtime directories, and its home.
+    pub(crate) fn files_left(&self) -> Vec<PathBuf> {
+        let directories = ["tmp", "run", "home"].map(|name| self.directory.path().join(name));
+        directories
+            .iter()
+            .flat_map(|directory| fs_err::read_dir(directory).unwrap())
+            .map(|entry| entry.unwrap().path())
+            .collect()
     }
 }
 
@@ -161,6 +191,15 @@ impl Builder {
     pub(crate) fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
+    }
+
+    pub(crate) fn listen(self, address: impl ToString) -> Self {
+        Self { listen: address.to_string(), ..self }
+    }
+
+    /// Starts it through a shell, which is then what the signals of [`Sidegate`] go to.
+    pub(crate) fn through_shell(self) -> Self {
+        Self { through_shell: true, ..self }
     }
 
     /// Uses a real agentgateway.
@@ -190,6 +229,13 @@ impl Builder {
         self
     }
 
+    /// Puts a file beside the configuration directory; gives its path.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        fs_err::write(&path, text).unwrap();
+        path
+    }
+
     pub(crate) fn config_dir(&self) -> PathBuf {
         self.directory.path().join("config")
     }
@@ -214,14 +260,22 @@ impl Builder {
     pub(crate) async fn run(self) -> Ended {
         let (mut child, mut stdout, mut stderr) = self.spawn();
         let status = within("the end of sidegate", child.wait()).await.unwrap();
-        Ended { status, stdout: stdout.finish().await, stderr: stderr.finish().await }
+        let (stdout, stderr) = (stdout.finish().await, stderr.finish().await);
+        Ended { status, stdout, stderr, directory: self.directory }
     }
 
     fn spawn(&self) -> (Child, Output, Output) {
         let at = |name: &str| self.directory.path().join(name);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sidegate"));
+        let mut command = if self.through_shell {
+            // `wait`, as a shell replaces itself by its last command.
+            let mut shell = Command::new("sh");
+            shell.args(["-c", r#""$0" "$@" & wait"#]).arg(binary());
+            shell
+        } else {
+            Command::new(binary())
+        };
         command
-            .args(["serve", "--ephemeral", "--output", "json", "--listen", "127.0.0.1:0", "--config-dir"])
+            .args(["serve", "--ephemeral", "--output", "json", "--listen", &self.listen, "--config-dir"])
             .arg(at("config"))
             .args(&self.gateway)
             .args(&self.arguments)
@@ -288,6 +342,12 @@ impl Output {
         within("the end of a pipe", &mut self.reader).await.unwrap();
         self.text.borrow()[self.taken..].to_owned()
     }
+}
+
+/// The binary under test. nextest says at run time where it is, as an archive of tests runs elsewhere than it was built.
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os("NEXTEST_BIN_EXE_sidegate")
+        .map_or_else(|| env!("CARGO_BIN_EXE_sidegate").into(), PathBuf::from)
 }
 
 fn definition_path(directory: &Path, name: &str) -> PathBuf {

@@ -1,0 +1,249 @@
+//! What happens while it runs: definitions come, change and go; servers and gateways end and come back.
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::support::definitions::{built_in, example, remote, with};
+use super::support::mcp_client::EventStream;
+use super::support::optional::Through;
+use super::support::sidegate::Builder;
+use super::support::{McpClient, Sidegate, Upstream, eventually};
+
+const CHANGED: &str = "notifications/tools/list_changed";
+
+/// An instance with servers that nobody touches, and a client that hears of changes.
+struct Watched {
+    sidegate: Sidegate,
+    client: McpClient,
+    stream: EventStream,
+}
+
+impl Watched {
+    async fn start(builder: Builder) -> Self {
+        let sidegate = builder.wait_for_servers().start().await;
+        let client = McpClient::connect(sidegate.url()).await;
+        let stream = client.listen().await;
+        Self { sidegate, client, stream }
+    }
+
+    /// Waits for the next message, which must say that the tools have changed; gives the names as they are then.
+    ///
+    /// A second message for the change before would come here, when the list is still the old one.
+    async fn changed(&mut self) -> Vec<String> {
+        let message = self.stream.next_message().await.expect("the stream is open");
+        assert_eq!(message.envelope().method.as_deref(), Some(CHANGED), "{}", message.raw());
+        self.client.tool_names().await
+    }
+
+    /// Ends the session: its stream must not hold another message.
+    async fn nothing_more(mut self) {
+        assert!(self.client.delete().await.is_success());
+        assert_eq!(self.stream.next_message().await, None, "a change was told twice");
+    }
+
+    /// The process of a server that is `everything`.
+    async fn pid(&self, prefix: &str) -> u64 {
+        self.structured(&format!("x_{prefix}_pid"), json!({})).await["pid"].as_u64().unwrap()
+    }
+
+    async fn structured(&self, tool: &str, arguments: Value) -> Value {
+        self.client.call(tool, arguments).await.value()["structuredContent"].clone()
+    }
+
+    /// The process of a server that may be on its way.
+    async fn pid_when_back(&self, prefix: &str) -> u64 {
+        let tool = format!("x_{prefix}_pid");
+        eventually("the server's return", async || {
+            let answer = self.client.call(&tool, json!({})).await;
+            let result: Value = serde_json::from_str(answer.envelope().result?.get()).unwrap();
+            result["structuredContent"]["pid"].as_u64()
+        })
+        .await
+    }
+}
+
+fn count(names: &[String], prefix: &str) -> usize {
+    names.iter().filter(|name| name.starts_with(prefix)).count()
+}
+
+#[rstest]
+#[tokio::test]
+async fn files_come_change_and_go(#[values(Through::Embedded, Through::Agentgateway)] through: Through) {
+    let Some(builder) = through.builder() else { return };
+    let mut watched = Watched::start(builder.definition("near", &example("everything", &[]))).await;
+    let pid = watched.pid("near").await;
+
+    watched.sidegate.write_definition("late", &built_in());
+    assert_eq!(count(&watched.changed().await, "x_late_"), 7);
+
+    watched.sidegate.write_definition("late", &with(built_in(), "toolPrefix: renamed"));
+    let names = watched.changed().await;
+    assert_eq!((count(&names, "x_late_"), count(&names, "x_renamed_")), (0, 7));
+
+    watched.sidegate.remove_definition("late");
+    let names = watched.changed().await;
+    assert_eq!((count(&names, "x_late_"), count(&names, "x_renamed_")), (0, 0));
+
+    let gone = watched.client.call("x_renamed_now", json!({})).await;
+    assert_eq!(gone.error()["message"], "tool not found: x_renamed_now");
+    // Deleted and made again: as if it had never been there.
+    watched.sidegate.write_definition("late", &built_in());
+    assert_eq!(count(&watched.changed().await, "x_late_"), 7);
+    assert_eq!(watched.pid("near").await, pid);
+    watched.nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_new_environment_means_a_new_process() {
+    let server = |value: &str| with(example("everything", &[]), &format!("env: {{COLOUR: {value}}}"));
+    let builder = Sidegate::builder()
+        .definition("near", &server("red"))
+        .definition("other", &example("everything", &[]));
+    let watched = Watched::start(builder).await;
+    let colour = json!({"name": "COLOUR"});
+    assert_eq!(watched.structured("x_near_env", colour.clone()).await, json!({"value": "red"}));
+    let (pid, other) = (watched.pid("near").await, watched.pid("other").await);
+
+    watched.sidegate.write_definition("near", &server("blue"));
+    eventually("the new value", async || {
+        let answer = watched.client.call("x_near_env", colour.clone()).await;
+        answer.raw().contains(r#""value":"blue""#).then_some(())
+    })
+    .await;
+    assert_ne!(watched.pid("near").await, pid);
+    assert_eq!(watched.pid("other").await, other);
+    let processes = super::support::leaks::processes(&watched.sidegate.tag);
+    assert!(processes.iter().all(|process| process.pid.cast_unsigned() != pid as u32), "{processes:?}");
+}
+
+#[tokio::test]
+async fn a_new_prefix_keeps_the_process_and_a_new_description_changes_nothing() {
+    let server = |line: &str| with(example("everything", &[]), line);
+    let mut watched =
+        Watched::start(Sidegate::builder().definition("near", &server("toolPrefix: one"))).await;
+    let pid = watched.pid("one").await;
+
+    watched.sidegate.write_definition("near", &server("toolPrefix: two"));
+    let names = watched.changed().await;
+    assert_eq!((count(&names, "x_one_"), count(&names, "x_two_")), (0, 24));
+    assert_eq!(watched.pid("two").await, pid);
+
+    let described = with(server("toolPrefix: two"), "description: the second");
+    watched.sidegate.write_definition("near", &described);
+    watched.sidegate.write_definition("late", &built_in());
+    assert_eq!(count(&watched.changed().await, "x_late_"), 7, "the description was no change");
+    assert_eq!(watched.pid("two").await, pid);
+    watched.nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_file_that_becomes_wrong_keeps_the_last_good_version() {
+    let mut watched =
+        Watched::start(Sidegate::builder().definition("near", &example("everything", &[]))).await;
+    let pid = watched.pid("near").await;
+
+    watched.sidegate.write_definition("near", "spec: [");
+    watched.sidegate.wait_for_stderr("the last good definition stays in use").await;
+    let stderr = watched.sidegate.stderr();
+    assert!(stderr.contains("near.yaml:2:1: not YAML"), "{stderr}");
+    assert_eq!(watched.pid("near").await, pid);
+
+    watched.sidegate.write_definition("near", &with(example("everything", &[]), "toolPrefix: mended"));
+    assert_eq!(count(&watched.changed().await, "x_mended_"), 24);
+    assert_eq!(watched.pid("mended").await, pid);
+    watched.nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_directory_that_goes_away_changes_nothing() {
+    let mut watched =
+        Watched::start(Sidegate::builder().definition("near", &example("everything", &[]))).await;
+    let pid = watched.pid("near").await;
+    let directory = watched.sidegate.config_dir().join("mcpservers");
+    let aside = directory.with_file_name("aside");
+
+    fs_err::rename(&directory, &aside).unwrap();
+    watched.sidegate.wait_for_stderr("the definitions cannot be read, so everything stays as it is").await;
+    assert_eq!(watched.pid("near").await, pid);
+
+    fs_err::rename(&aside, &directory).unwrap();
+    watched.sidegate.wait_for_stderr("the definitions can be read again").await;
+    watched.sidegate.write_definition("late", &built_in());
+    assert_eq!(count(&watched.changed().await, "x_late_"), 7);
+    assert_eq!(watched.pid("near").await, pid);
+    watched.nothing_more().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn tools_come_and_go_while_their_server_runs(
+    #[values(Through::Embedded, Through::Agentgateway)] through: Through,
+    #[values("far", "near")] server: &str,
+) {
+    let Some(builder) = through.builder() else { return };
+    let far = Upstream::everything(&[]).await;
+    let builder =
+        builder.definition("far", &remote(&far.url)).definition("near", &example("everything", &[]));
+    let mut watched = Watched::start(builder).await;
+    let (add, remove, late) =
+        (format!("x_{server}_add_tool"), format!("x_{server}_remove_tool"), format!("x_{server}_late"));
+
+    watched.client.call(&add, json!({"name": "late"})).await.result();
+    assert!(watched.changed().await.contains(&late));
+    assert_eq!(watched.client.call(&late, json!({})).await.text(), "late was called");
+    watched.client.call(&remove, json!({"name": "late"})).await.result();
+    assert!(!watched.changed().await.contains(&late));
+    watched.nothing_more().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_server_that_crashes_comes_back(
+    #[values(Through::Embedded, Through::Agentgateway)] through: Through,
+) {
+    let Some(builder) = through.builder() else { return };
+    let builder = builder
+        .definition("near", &example("everything", &[]))
+        .definition("other", &example("everything", &[]));
+    let watched = Watched::start(builder).await;
+    let (pid, other) = (watched.pid("near").await, watched.pid("other").await);
+
+    let cut = watched.client.call("x_near_crash", json!({"code": 7})).await;
+    let message = cut.error()["message"].to_string();
+    assert!(message.contains("exited with code 7"), "{message}");
+
+    assert_ne!(watched.pid_when_back("near").await, pid);
+    assert_eq!(count(&watched.client.tool_names().await, "x_near_"), 24);
+    assert_eq!(watched.pid("other").await, other);
+    watched.nothing_more().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn sessions_outlive_the_gateway(#[values(Through::Embedded, Through::Agentgateway)] through: Through) {
+    let Some(builder) = through.builder() else { return };
+    let far = Upstream::everything(&[]).await;
+    let builder =
+        builder.definition("far", &remote(&far.url)).definition("near", &example("everything", &[]));
+    let mut watched = Watched::start(builder).await;
+    let pid = watched.pid("near").await;
+
+    let gateway = watched.sidegate.ready.gateway.pid.unwrap();
+    let gateway = rustix::process::Pid::from_raw(gateway.cast_signed()).unwrap();
+    rustix::process::kill_process(gateway, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(watched.pid_when_back("near").await, pid);
+    assert_eq!(watched.pid_when_back("far").await, watched.pid("far").await);
+
+    // The GET streams of the servers' sessions are open again, too.
+    let mut names = (0..).map(|n| format!("late_{n}"));
+    let added = eventually("a tool that is announced", async || {
+        let name = names.next()?;
+        watched.client.call("x_near_add_tool", json!({ "name": name })).await.result();
+        let listed = watched.client.tool_names().await;
+        listed.contains(&format!("x_near_{name}")).then_some(name)
+    })
+    .await;
+    watched.stream.expect(CHANGED).await;
+    let called = watched.client.call(&format!("x_near_{added}"), json!({})).await;
+    assert_eq!(called.text(), format!("{added} was called"));
+}

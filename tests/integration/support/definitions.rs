@@ -1,0 +1,36 @@
+//! Definitions of the servers that tests use.
+
+use std::fmt::Write;
+
+use super::example_path;
+use super::sidegate::binary;
+
+const HEAD: &str = "apiVersion: sidegate.dev/v1alpha1\nkind: MCPServer\nspec:\n";
+
+/// A stdio server that is one of this package's examples.
+pub(crate) fn example(name: &str, arguments: &[&str]) -> String {
+    stdio(example_path(name).to_str().unwrap(), arguments)
+}
+
+/// The server that is built into the binary.
+pub(crate) fn built_in() -> String {
+    stdio(binary().to_str().unwrap(), &["example-server"])
+}
+
+/// A stdio server.
+pub(crate) fn stdio(command: &str, arguments: &[&str]) -> String {
+    // A list in JSON is one in YAML, too.
+    let arguments = serde_json::to_string(arguments).unwrap();
+    format!("{HEAD}  type: stdio\n  command: {command:?}\n  args: {arguments}\n")
+}
+
+/// A server over HTTP.
+pub(crate) fn remote(url: &str) -> String {
+    format!("{HEAD}  type: streamable-http\n  url: {url:?}\n")
+}
+
+/// The same definition with one more line in its `spec`.
+pub(crate) fn with(mut definition: String, line: &str) -> String {
+    writeln!(definition, "  {line}").unwrap();
+    definition
+}
