@@ -4,11 +4,15 @@
 #[cfg(test)]
 mod aggregate;
 #[cfg(test)]
+mod bad_input;
+#[cfg(test)]
 mod changes;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
 mod resolver;
+#[cfg(test)]
+mod shutdown;
 #[cfg(test)]
 mod subprocess;
 #[cfg(test)]

@@ -29,6 +29,11 @@ pub(crate) fn remote(url: &str) -> String {
     format!("{HEAD}  type: streamable-http\n  url: {url:?}\n")
 }
 
+/// A definition with this text as its `spec`, right or wrong.
+pub(crate) fn spec(text: &str) -> String {
+    format!("{}{text}\n", HEAD.replace("spec:\n", "spec: "))
+}
+
 /// The same definition with one more line in its `spec`.
 pub(crate) fn with(mut definition: String, line: &str) -> String {
     writeln!(definition, "  {line}").unwrap();

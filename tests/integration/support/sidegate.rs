@@ -121,11 +121,6 @@ impl Sidegate {
         fs_err::remove_file(definition_path(self.directory.path(), name)).unwrap();
     }
 
-    /// Where it finds files of the test: its working directory.
-    pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
     /// What it has written to stderr so far.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.text()
@@ -229,13 +224,6 @@ impl Builder {
         self
     }
 
-    /// Puts a file beside the configuration directory; gives its path.
-    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.directory.path().join(name);
-        fs_err::write(&path, text).unwrap();
-        path
-    }
-
     pub(crate) fn config_dir(&self) -> PathBuf {
         self.directory.path().join("config")
     }
@@ -264,8 +252,17 @@ impl Builder {
         Ended { status, stdout, stderr, directory: self.directory }
     }
 
+    /// Runs another command of the binary on these files.
+    pub(crate) async fn command(self, arguments: &[&str]) -> Ended {
+        let mut command = Command::new(binary());
+        command.args(arguments);
+        let (mut child, mut stdout, mut stderr) = self.spawn_with(command);
+        let status = within("the end of sidegate", child.wait()).await.unwrap();
+        let (stdout, stderr) = (stdout.finish().await, stderr.finish().await);
+        Ended { status, stdout, stderr, directory: self.directory }
+    }
+
     fn spawn(&self) -> (Child, Output, Output) {
-        let at = |name: &str| self.directory.path().join(name);
         let mut command = if self.through_shell {
             // `wait`, as a shell replaces itself by its last command.
             let mut shell = Command::new("sh");
@@ -276,9 +273,15 @@ impl Builder {
         };
         command
             .args(["serve", "--ephemeral", "--output", "json", "--listen", &self.listen, "--config-dir"])
-            .arg(at("config"))
+            .arg(self.config_dir())
             .args(&self.gateway)
-            .args(&self.arguments)
+            .args(&self.arguments);
+        self.spawn_with(command)
+    }
+
+    fn spawn_with(&self, mut command: Command) -> (Child, Output, Output) {
+        let at = |name: &str| self.directory.path().join(name);
+        command
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .env("HOME", at("home"))
