@@ -86,7 +86,11 @@ impl<'a> ToolCall<'a> {
 /// answer.
 pub(super) async fn relay(call: &ToolCall<'_>, target: &Target, reply: Reply, cancelled: &CancellationToken) {
     match attempt(call, target, &reply, cancelled).await {
-        Some(Ok(answer)) => reply.answer(answer.with_id(call.id)),
+        Some(Ok(answer)) => match answer.view() {
+            // An error that the server could not attribute; it came as the answer to this call.
+            View::Response { id: None, outcome: Err(error) } => reply.answer(rpc::error(call.id, error)),
+            _ => reply.answer(answer.with_id(call.id)),
+        },
         Some(Err(error)) => reply.answer(error.response(Some(call.id))),
         None => {}
     }
@@ -168,6 +172,8 @@ async fn send(
         }
     };
     let reason = tokio::select! {
+        // An answer that is there counts, whatever else has happened.
+        biased;
         answer = upstream.session().request(request, id, &mut on_message) => {
             return Some(answer.map_err(Failure::Client));
         }

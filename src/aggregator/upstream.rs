@@ -25,6 +25,10 @@ const MOST_PAGES: usize = 1000;
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 const LONGEST_RETRY: Duration = Duration::from_millis(250);
 
+/// How long the end of a session may take: what a child has to end, and a little more. Not the server's own
+/// `spec.timeout`: one that hangs must not hold a shutdown up, and one that is quick may have a child that is not.
+const CLOSE: Duration = Duration::from_secs(6);
+
 /// Messages that wait to be sent to a server from our side: answers to its requests.
 const OUTBOX: usize = 64;
 
@@ -32,14 +36,13 @@ const OUTBOX: usize = 64;
 #[derive(Debug)]
 pub struct Upstream {
     server: ServerName,
-    session: Session,
+    session: Arc<Session>,
     /// The session is of no more use, whoever ended it.
     lost: CancellationToken,
     /// We have ended it.
     closed: CancellationToken,
-    tools_changed: Notify,
+    said: Arc<ServerSide>,
     calls: TaskTracker,
-    outbox: mpsc::Sender<ByteString>,
     has_tools: bool,
     server_info: Option<String>,
 }
@@ -77,21 +80,24 @@ impl Upstream {
         let [tools] = json::members(capabilities.unwrap_or("{}"), ["tools"]).map_err(invalid)?;
 
         let (outbox, receiver) = mpsc::channel(OUTBOX);
-        let upstream = Arc::new(Self {
-            server: server.clone(),
+        let session = Arc::new(session);
+        let lost = CancellationToken::new();
+        let said = Arc::new(ServerSide { tools_changed: Notify::new(), outbox });
+        let span = info_span!("upstream", %server);
+        // They hold the session and not the upstream: when that is dropped, they end, and the session is closed.
+        let listening = listen(Arc::clone(&session), Arc::clone(&said), lost.clone());
+        tracker.spawn(listening.instrument(span.clone()));
+        tracker.spawn(send_outbox(Arc::clone(&session), receiver, lost.clone()).instrument(span));
+        Ok(Arc::new(Self {
+            server,
             session,
-            lost: CancellationToken::new(),
+            lost,
             closed: CancellationToken::new(),
-            tools_changed: Notify::new(),
+            said,
             calls: TaskTracker::new(),
-            outbox,
             has_tools: tools.is_some_and(|tools| tools != "null"),
             server_info: server_info.map(str::to_owned),
-        });
-        let span = info_span!("upstream", %server);
-        tracker.spawn(Arc::clone(&upstream).listen().instrument(span.clone()));
-        tracker.spawn(Arc::clone(&upstream).send_outbox(receiver).instrument(span));
-        Ok(upstream)
+        }))
     }
 
     /// The server's name.
@@ -142,7 +148,7 @@ impl Upstream {
 
     /// Waits until the server says that its tools have changed. What was said while nobody waited counts once.
     pub async fn tools_changed(&self) {
-        self.tools_changed.notified().await;
+        self.said.tools_changed.notified().await;
     }
 
     /// All tools of the server, from all pages.
@@ -164,7 +170,7 @@ impl Upstream {
         for _ in 0..MOST_PAGES {
             let id = self.session.next_id();
             let request = rpc::request(id, "tools/list", &params);
-            let answer = self.session.request(request, id, &mut |message| self.take(message)).await?;
+            let answer = self.session.request(request, id, &mut |message| self.said.take(message)).await?;
             let result = match answer.view() {
                 View::Response { outcome: Ok(result), .. } => result,
                 View::Response { outcome: Err(error), .. } => {
@@ -191,23 +197,47 @@ impl Upstream {
     /// # Errors
     ///
     /// The server did not answer as it should. The session is over for us all the same.
-    pub async fn close(&self, limits: Limits) -> Result<(), ConnectError> {
+    pub async fn close(&self) -> Result<(), ConnectError> {
         let was_lost = self.is_lost();
         self.lost.cancel();
         self.closed.cancel();
         if was_lost {
             return Ok(());
         }
-        let timeout = limits.timeout;
-        let closing = tokio::time::timeout(timeout, self.session.close()).await;
-        Ok(closing.map_err(|_| ConnectError::Timeout(timeout))??)
+        let closing = tokio::time::timeout(CLOSE, self.session.close()).await;
+        Ok(closing.map_err(|_| ConnectError::Timeout(CLOSE))??)
     }
 
     /// Takes a message of the server that belongs to no call, or that no client can do anything with.
     pub fn take(&self, message: Message) {
+        self.said.take(message);
+    }
+
+    /// Sends something to the server soon: an answer to its request, or a notification.
+    pub fn reply(&self, text: ByteString) {
+        self.said.reply(text);
+    }
+}
+
+impl Drop for Upstream {
+    /// Ends the tasks of a session that was given up.
+    fn drop(&mut self) {
+        self.lost.cancel();
+    }
+}
+
+/// What the server says outside of calls, and what it is answered.
+#[derive(Debug)]
+struct ServerSide {
+    tools_changed: Notify,
+    outbox: mpsc::Sender<ByteString>,
+}
+
+impl ServerSide {
+    fn take(&self, message: Message) {
         match message.view() {
             View::Notification { method: "notifications/tools/list_changed", .. } => {
-                self.tools_changed.notify_one()
+                self.tools_changed.notify_one();
             }
             View::Request { id, method: "ping", .. } => self.reply(rpc::result(id, "{}")),
             View::Request { id, method, .. } => {
@@ -223,41 +253,44 @@ impl Upstream {
         }
     }
 
-    /// Sends something to the server soon: an answer to its request, or a notification.
-    pub fn reply(&self, text: ByteString) {
+    fn reply(&self, text: ByteString) {
         if self.outbox.try_send(text).is_err() {
             debug!("an answer to the server is dropped: too many wait, or the session is over");
         }
     }
+}
 
-    async fn listen(self: Arc<Self>) {
-        let mut on_message = |message| self.take(message);
-        let result = tokio::select! {
-            result = self.session.listen(&mut on_message) => result,
-            () = self.lost.cancelled() => return,
-        };
-        match result {
-            Ok(()) => debug!("the server offers no stream for what belongs to no call"),
-            Err(error) if error.is_session_lost() => {
-                debug!("the server has ended the session");
-                self.mark_lost();
-            }
-            Err(error) => debug!(%error, "the server refuses its GET stream"),
+async fn listen(session: Arc<Session>, said: Arc<ServerSide>, lost: CancellationToken) {
+    let mut on_message = |message| said.take(message);
+    let result = tokio::select! {
+        result = session.listen(&mut on_message) => result,
+        () = lost.cancelled() => return,
+    };
+    match result {
+        Ok(()) => debug!("the server offers no stream for what belongs to no call"),
+        Err(error) if error.is_session_lost() => {
+            debug!(%error, "the server has ended the session");
+            lost.cancel();
         }
+        Err(error) => debug!(%error, "the server refuses its GET stream"),
     }
+}
 
-    async fn send_outbox(self: Arc<Self>, mut receiver: mpsc::Receiver<ByteString>) {
-        let sending = async {
-            while let Some(text) = receiver.recv().await {
-                if let Err(error) = self.session.send(text).await {
-                    debug!(%error, "the server did not take an answer");
-                }
+async fn send_outbox(
+    session: Arc<Session>,
+    mut receiver: mpsc::Receiver<ByteString>,
+    lost: CancellationToken,
+) {
+    let sending = async {
+        while let Some(text) = receiver.recv().await {
+            if let Err(error) = session.send(text).await {
+                debug!(%error, "the server did not take an answer");
             }
-        };
-        tokio::select! {
-            () = sending => {}
-            () = self.lost.cancelled() => {}
         }
+    };
+    tokio::select! {
+        () = sending => {}
+        () = lost.cancelled() => {}
     }
 }
 

@@ -1,12 +1,14 @@
 //! One session: a child, its pipes, and which request waits for what.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytestring::ByteString;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -46,6 +48,8 @@ pub(super) struct ChildSession {
     end: CancellationToken,
     /// Fires when nothing of the child is left.
     gone: CancellationToken,
+    /// `initialize` has been answered.
+    opened: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +75,7 @@ impl ChildSession {
         served: &Served,
         settings: &BridgeSettings,
         tracker: &TaskTracker,
+        stop: &CancellationToken,
         request: &Message,
         handle: &SessionHandle,
     ) -> Result<Opened<Self>, RpcError> {
@@ -98,8 +103,9 @@ impl ChildSession {
             handle: handle.clone(),
             stdin: stdin_sender,
             waiting: Mutex::default(),
-            end: CancellationToken::new(),
+            end: stop.child_token(),
             gone: CancellationToken::new(),
+            opened: AtomicBool::new(false),
         });
         let ended_early = EndOnDrop(Some(Arc::clone(&session)));
         let (sender, receiver) = oneshot::channel();
@@ -124,6 +130,7 @@ impl ChildSession {
             View::Response { outcome: Err(error), .. } => return Err(relayed(error)),
             _ => return Err(failed(&"initialize was not answered")),
         };
+        session.opened.store(true, Ordering::Release);
         ended_early.disarm();
         Ok(Opened { session, response: answer.text().clone(), version })
     }
@@ -211,7 +218,8 @@ impl ChildSession {
     fn fail(&self, error: &RpcError) {
         let requests = {
             let mut waiting = lock(&self.waiting);
-            waiting.over = Some(error.clone());
+            // The first reason is the one.
+            waiting.over.get_or_insert_with(|| error.clone());
             std::mem::take(&mut waiting.requests)
         };
         for (id, waiter) in requests {
@@ -281,8 +289,9 @@ impl Keeper {
                 }
             }
         };
-        if ended_itself {
-            self.session.handle.end();
+        if ended_itself && timeout(LAST_WORDS, self.tree.wait()).await.is_err() {
+            // It lives on, deaf and dumb. Ending it takes a while, in which nobody should wait for it.
+            give_up(&session, "the server has closed its stdout".to_owned());
         }
         let stopped = self.tree.stop(&self.recipe).await;
         let tail = self.output.tail();
@@ -290,18 +299,28 @@ impl Keeper {
         if stopped.left > 0 {
             warn!(server = %self.name, left = stopped.left, "processes of a server could not be ended");
         }
-        let error = if ended_itself {
+        let why = if ended_itself {
             let why = format!("the server {}{}", stopped.ending, last_words(&tail));
-            warn!(server = %self.name, "{why}");
+            if session.opened.load(Ordering::Acquire) {
+                warn!(server = %self.name, "{why}");
+            } else {
+                // Whoever wanted the session gets it as the answer, and says it.
+                debug!(server = %self.name, "{why}");
+            }
             why
         } else {
             debug!(server = %self.name, ending = %stopped.ending, "ended");
             "the server was stopped".to_owned()
         };
-        self.session.fail(&RpcError::new(RpcError::UPSTREAM, error));
-        self.session.handle.end();
-        self.session.gone.cancel();
+        give_up(&session, why);
+        session.gone.cancel();
     }
+}
+
+/// Tells everyone who waits why there will be no answer, and ends the session.
+fn give_up(session: &ChildSession, why: String) {
+    session.fail(&RpcError::new(RpcError::UPSTREAM, why));
+    session.handle.end();
 }
 
 async fn write_messages(
@@ -324,6 +343,7 @@ async fn write_messages(
 
 async fn read_messages(name: &str, stdout: pipe::Receiver, session: &ChildSession) {
     let mut lines = LineReader::new(stdout, MAX_MESSAGE);
+    let mut complained = false;
     loop {
         match lines.next().await {
             Ok(Some(line)) => match Message::parse(line.clone()) {
@@ -331,7 +351,12 @@ async fn read_messages(name: &str, stdout: pipe::Receiver, session: &ChildSessio
                 Err(error) => {
                     let line = String::from_utf8_lossy(&line);
                     let shown: String = line.chars().take(SHOWN_LENGTH).collect();
-                    warn!(server = name, %error, "a line on stdout is no MCP message: {shown}");
+                    if complained {
+                        debug!(server = name, %error, "a line on stdout is no MCP message: {shown}");
+                    } else {
+                        complained = true;
+                        warn!(server = name, %error, "a line on stdout is no MCP message (more of them are not shown): {shown}");
+                    }
                 }
             },
             Ok(None) => return,

@@ -97,7 +97,8 @@ impl Bridge {
             hosts: HostPolicy::any(),
             ..ServerConfig::default()
         };
-        let stdio = Stdio { settings, targets: Mutex::default(), tracker: tracker.clone() };
+        let stdio =
+            Stdio { settings, targets: Mutex::default(), tracker: tracker.clone(), stop: stop.clone() };
         let http = StreamableHttp::new(stdio, config, tracker.clone(), stop.clone());
         let handler = {
             let http = Arc::clone(&http);
@@ -151,6 +152,8 @@ struct Stdio {
     settings: BridgeSettings,
     targets: Mutex<HashMap<String, Arc<Served>>>,
     tracker: TaskTracker,
+    /// Ends every child.
+    stop: CancellationToken,
 }
 
 /// A server that sessions can be opened for.
@@ -181,7 +184,7 @@ impl Endpoint for Stdio {
         let served = served.ok_or_else(|| {
             RpcError::new(RpcError::UPSTREAM, format!("no stdio server is served at {}", context.path))
         })?;
-        ChildSession::open(&served, &self.settings, &self.tracker, request, handle).await
+        ChildSession::open(&served, &self.settings, &self.tracker, &self.stop, request, handle).await
     }
 
     async fn request(&self, session: &Arc<ChildSession>, request: Message, _: &RequestContext, reply: Reply) {

@@ -161,5 +161,6 @@ fn server_table(statuses: &Statuses) -> String {
 
 fn example(path: &std::path::Path) -> String {
     let text = "apiVersion: sidegate.dev/v1alpha1\nkind: MCPServer\nspec: {type: stdio, command: \"${SIDEGATE_EXE}\", args: [example-server]}";
-    format!("\n  cat > {} <<'EOF'\n{text}\nEOF", path.display()).replace('\n', "\n  ")
+    // Not indented: the shell wants the end marker at the start of a line.
+    format!("\ncat > {} <<'EOF'\n{text}\nEOF", path.display())
 }

@@ -91,6 +91,8 @@ pub struct Instance {
     gateways: Arc<Gateways>,
     runtime_dir: RuntimeDir,
     tracker: TaskTracker,
+    /// No more swaps.
+    swapping: CancellationToken,
     /// No new calls.
     stopping: CancellationToken,
     /// Ends the tasks, also when the instance is dropped.
@@ -200,10 +202,12 @@ impl Instance {
             gateways.stop().await;
             return Err(error);
         }
-        tracker.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&gateways).watch_ports()));
+        // Ended before the gateways are: a swap that is under way holds them.
+        let swapping = stop.child_token();
+        tracker.spawn(swapping.clone().run_until_cancelled_owned(Arc::clone(&gateways).watch_ports()));
         if let Some((resolver, version)) = choice.fetch {
             let fetching = fetch_and_swap(resolver, version, Arc::clone(&gateways), progress);
-            tracker.spawn(stop.clone().run_until_cancelled_owned(fetching));
+            tracker.spawn(swapping.clone().run_until_cancelled_owned(fetching));
         }
 
         let hosts = HostPolicy::loopback()
@@ -254,6 +258,7 @@ impl Instance {
             gateways,
             runtime_dir,
             tracker,
+            swapping,
             stopping,
             stop: stop_guard,
         })
@@ -313,6 +318,7 @@ impl Instance {
     /// Ends everything in order; returns when nothing is left.
     pub async fn shutdown(self) -> ShutdownReport {
         self.stopping.cancel();
+        self.swapping.cancel();
         let endpoint = self.aggregate.endpoint();
         let calls = endpoint.calls_in_flight();
         if calls > 0 {

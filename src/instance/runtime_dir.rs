@@ -27,7 +27,7 @@ pub(super) struct RuntimeDir {
 }
 
 /// What the names of directories begin with that go away with their instance.
-const TEMPORARY_PREFIX: &str = "sidegate-";
+const TEMPORARY_PREFIX: &str = "sidegate-ephemeral-";
 
 /// What is in the directory.
 const LOCK: &str = "lock";
@@ -44,6 +44,7 @@ impl RuntimeDir {
         let failed = |source| RuntimeDirError::Io { path: path.to_owned(), source };
         if let Some(parent) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+            check_parent(parent)?;
         }
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
         Self::open(path.to_owned(), None)
@@ -51,10 +52,7 @@ impl RuntimeDir {
 
     /// A new one below `parent`, which goes away with the instance.
     pub(super) fn ephemeral(parent: &Path) -> Result<Self, RuntimeDirError> {
-        // Mode 0700 is the crate's default for directories.
-        let directory = tempfile::Builder::new().prefix("sidegate-").tempdir_in(parent);
-        let directory =
-            directory.map_err(|source| RuntimeDirError::Io { path: parent.to_owned(), source })?;
+        let directory = temporary(parent)?;
         Self::open(directory.path().to_owned(), Some(directory))
     }
 
@@ -125,6 +123,22 @@ impl RuntimeDir {
             }
         }
         Ok(())
+    }
+}
+
+/// Whoever can rename our directory can put another in its place, and with it sockets and configuration: nobody but us
+/// and root may have a say in the parent. A sticky one, like `/tmp`, lets only owners rename.
+fn check_parent(parent: &Path) -> Result<(), RuntimeDirError> {
+    let failed = |source| RuntimeDirError::Io { path: parent.to_owned(), source };
+    // Followed: where a link of ours leads is our own say; a link of somebody else's is in a parent of theirs.
+    let meta = std::fs::metadata(parent).map_err(failed)?;
+    let ours = meta.uid() == rustix::process::geteuid().as_raw() || meta.uid() == 0;
+    let others_write = meta.mode() & 0o022 != 0;
+    let sticky = meta.mode() & 0o1000 != 0;
+    if ours && (!others_write || sticky) {
+        Ok(())
+    } else {
+        Err(RuntimeDirError::NotSafe { path: parent.to_owned() })
     }
 }
 
@@ -203,6 +217,12 @@ pub enum RuntimeDirError {
         /// The directory.
         path: PathBuf,
     },
+    /// Others could put something else in its place.
+    #[error("others can write to {}, where the runtime directory is", .path.display())]
+    NotSafe {
+        /// The directory above it.
+        path: PathBuf,
+    },
     /// The file system refuses something.
     #[error("the runtime directory {} cannot be used", .path.display())]
     Io {
@@ -220,7 +240,9 @@ impl RuntimeDirError {
             Self::InUse { .. } => {
                 "use that instance, stop it, or give this one another directory with --runtime-dir"
             }
-            Self::NotOurs { .. } | Self::Io { .. } => "give another directory with --runtime-dir",
+            Self::NotOurs { .. } | Self::NotSafe { .. } | Self::Io { .. } => {
+                "give another directory with --runtime-dir"
+            }
         }
     }
 }
@@ -261,6 +283,16 @@ mod tests {
     }
 
     #[test]
+    fn a_parent_that_others_can_write_to_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(parent.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let path = parent.path().join("a");
+        assert!(matches!(RuntimeDir::take(&path), Err(RuntimeDirError::NotSafe { .. })));
+        std::fs::set_permissions(parent.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
+        assert!(RuntimeDir::take(&path).is_ok());
+    }
+
+    #[test]
     fn a_link_is_not_followed() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("link");
@@ -283,9 +315,9 @@ mod tests {
     fn what_a_killed_instance_left_is_removed_by_the_next() {
         let parent = tempfile::tempdir().unwrap();
         let running = RuntimeDir::ephemeral(parent.path()).unwrap();
-        let others = parent.path().join("sidegate-tests-of-somebody");
+        let others = parent.path().join("sidegate-ephemeral-not-locked-yet");
         std::fs::create_dir(&others).unwrap();
-        let killed = parent.path().join("sidegate-killed");
+        let killed = parent.path().join("sidegate-ephemeral-killed");
         std::fs::create_dir_all(killed.join("gateway-1")).unwrap();
         std::fs::write(killed.join(LOCK), "1\n").unwrap();
 

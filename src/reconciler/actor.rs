@@ -4,12 +4,15 @@
 //! end; after [`Actor::retire`] nothing of the session is left.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::{Fuse, FusedFuture as _};
 use http::HeaderMap;
 use http::uri::PathAndQuery;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
@@ -25,6 +28,12 @@ use crate::yaml_applier::ROUTE_HEADER;
 
 /// The largest message that a server may send, in bytes.
 const MAX_MESSAGE: usize = 64 << 20;
+
+/// How long calls of a lost session wait for an answer that is still on its way.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How soon after it was told so a list is read anew.
+const LIST_AGAIN: Duration = Duration::from_millis(5);
 
 /// What all actors share.
 #[derive(Debug)]
@@ -63,7 +72,7 @@ impl Default for Retry {
 impl Retry {
     /// The wait after this many failures in a row, with jitter: between 75 % and 100 % of the doubled wait, so that
     /// servers that failed together do not come back together.
-    fn wait(&self, failures: u32) -> Duration {
+    pub(super) fn wait(&self, failures: u32) -> Duration {
         let full = self.first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(self.longest);
         // Without random bytes there is no jitter, which is no harm.
         let random = getrandom::u32().unwrap_or(u32::MAX);
@@ -75,6 +84,7 @@ impl Retry {
 #[derive(Debug)]
 pub(super) struct Actor {
     commands: mpsc::Sender<Command>,
+    retired: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -99,10 +109,22 @@ impl Actor {
         let route_marker = Some(http::HeaderName::from_static(ROUTE_HEADER));
         let config = ClientConfig { origin, path, headers, route_marker, max_message: MAX_MESSAGE };
         let tracker = shared.tracker.clone();
+        let retired = Arc::new(AtomicBool::new(false));
+        let task_retired = Arc::clone(&retired);
         tracker.spawn(
-            Task { definition, config, link, shared, commands: receiver, failures: 0, was_open: false }.run(),
+            Task {
+                definition,
+                config,
+                link,
+                shared,
+                commands: receiver,
+                failures: 0,
+                was_open: false,
+                retired: task_retired,
+            }
+            .run(),
         );
-        Self { commands }
+        Self { commands, retired }
     }
 
     /// Takes over a definition that differs only in what does not touch the connection.
@@ -114,6 +136,8 @@ impl Actor {
     /// Takes the tools out of the catalogue, lets calls in flight end, and closes the session; returns when that is
     /// done.
     pub(super) async fn retire(self) {
+        // What is on its way must not write anything down any more: the server is somebody else's, or nobody's.
+        self.retired.store(true, Ordering::Release);
         let (done, wait) = oneshot::channel();
         if self.commands.send(Command::Retire(done)).await.is_ok() {
             // An error means that the task has ended, which is as good.
@@ -135,6 +159,7 @@ struct Task {
     failures: u32,
     /// The last try to open a session succeeded.
     was_open: bool,
+    retired: Arc<AtomicBool>,
 }
 
 /// What to do next.
@@ -184,7 +209,15 @@ impl Task {
             Ok((upstream, tools)) => {
                 let next = self.serve(&upstream, tools).await;
                 self.link.set(None);
-                self.close(&upstream, matches!(next, Next::End(_))).await;
+                match next {
+                    Next::Connect => {
+                        self.shared.tracker.spawn(close(upstream, LAST_ANSWERS));
+                    }
+                    Next::End(_) => {
+                        self.shared.registry.withdraw(&self.definition.name);
+                        close(upstream, self.shared.drain).await;
+                    }
+                }
                 next
             }
             Err(error) => self.wait_after(&error).await,
@@ -197,22 +230,28 @@ impl Task {
         self.was_open = true;
         self.link.set(Some(Arc::clone(upstream)));
         self.publish(&tools);
+        // A list that is being read anew; everything else is heard meanwhile.
+        let listing = Fuse::terminated();
+        tokio::pin!(listing);
         loop {
             tokio::select! {
                 () = upstream.lost() => {
                     if opened.elapsed() >= self.shared.retry.healthy_after {
                         self.failures = 0;
                     }
-                    // A session that is lost is opened again at once, the first time; its tools stay meanwhile.
                     debug!(server = %self.definition.name, "the session is lost");
-                    self.failures += 1;
-                    if self.failures > 1 {
-                        let lost = ConnectError::Protocol("it ends its sessions".to_owned());
-                        return self.wait_after(&lost).await;
+                    // It is opened again at once, the first time; its tools stay meanwhile.
+                    if self.failures == 0 {
+                        self.failures = 1;
+                        return Next::Connect;
                     }
-                    return Next::Connect;
+                    let lost = ConnectError::Protocol("it ends its sessions".to_owned());
+                    return self.wait_after(&lost).await;
                 }
-                () = upstream.tools_changed() => match upstream.list_tools(self.link.limits()).await {
+                () = upstream.tools_changed(), if listing.is_terminated() => {
+                    listing.set(list_again(Arc::clone(upstream), self.link.limits()).fuse());
+                }
+                listed = &mut listing, if !listing.is_terminated() => match listed {
                     Ok(new) => {
                         tools = new;
                         self.publish(&tools);
@@ -220,7 +259,9 @@ impl Task {
                     // The old list stays: the server has not told another.
                     Err(error) => debug!(server = %self.definition.name, %error, "its new tools cannot be listed"),
                 },
-                () = sleep(self.shared.retry.healthy_after), if self.failures > 0 => self.failures = 0,
+                () = sleep_until(opened + self.shared.retry.healthy_after), if self.failures > 0 => {
+                    self.failures = 0;
+                }
                 command = self.commands.recv() => match command {
                     Some(Command::Update(definition)) => {
                         self.take_over(definition);
@@ -244,7 +285,7 @@ impl Task {
         let until = Instant::now() + retry_in;
         loop {
             tokio::select! {
-                () = tokio::time::sleep_until(until) => return Next::Connect,
+                () = sleep_until(until) => return Next::Connect,
                 command = self.commands.recv() => match command {
                     Some(Command::Update(definition)) => self.take_over(definition),
                     Some(Command::Retire(done)) => return Next::End(Some(done)),
@@ -254,24 +295,15 @@ impl Task {
         }
     }
 
-    async fn close(&self, upstream: &Upstream, gently: bool) {
-        if gently {
-            self.shared.registry.withdraw(&self.definition.name);
-            if tokio::time::timeout(self.shared.drain, upstream.calls_done()).await.is_err() {
-                debug!(server = %self.definition.name, "calls are cut: they take longer than the drain time");
-            }
-        }
-        if let Err(error) = upstream.close(self.link.limits()).await {
-            debug!(server = %self.definition.name, %error, "the session could not be closed in order");
-        }
-    }
-
     fn take_over(&mut self, definition: Arc<Definition>) {
         self.link.set_limits(limits(&definition));
         self.definition = definition;
     }
 
     fn publish(&self, tools: &Arc<[Tool]>) {
+        if self.retired.load(Ordering::Acquire) {
+            return;
+        }
         let definition = &self.definition;
         let prefix =
             definition.tool_prefix.as_ref().map_or(definition.name.as_str(), |prefix| prefix.as_str());
@@ -283,7 +315,9 @@ impl Task {
     }
 
     fn set_state(&self, state: ServerState, tools: usize) {
-        self.shared.board.set(&self.definition.name, state, tools);
+        if !self.retired.load(Ordering::Acquire) {
+            self.shared.board.set(&self.definition.name, state, tools);
+        }
     }
 
     fn is_stdio(&self) -> bool {
@@ -305,6 +339,23 @@ impl Task {
     }
 }
 
+/// Lists the tools of a server that says that they have changed. One that says so all the time is not asked all the time.
+async fn list_again(upstream: Arc<Upstream>, limits: Limits) -> Result<Arc<[Tool]>, ConnectError> {
+    sleep(LIST_AGAIN).await;
+    upstream.list_tools(limits).await
+}
+
+/// Lets calls in flight end, and closes a session.
+async fn close(upstream: Arc<Upstream>, patience: Duration) {
+    let server = upstream.server();
+    if tokio::time::timeout(patience, upstream.calls_done()).await.is_err() {
+        debug!(%server, ?patience, "calls are cut");
+    }
+    if let Err(error) = upstream.close().await {
+        debug!(%server, %error, "the session could not be closed in order");
+    }
+}
+
 async fn open(
     name: ServerName,
     shared: Arc<Shared>,
@@ -316,7 +367,7 @@ async fn open(
     match upstream.list_tools(limits).await {
         Ok(tools) => Ok((upstream, tools)),
         Err(error) => {
-            if let Err(error) = upstream.close(limits).await {
+            if let Err(error) = upstream.close().await {
                 debug!(%error, "the session could not be closed in order");
             }
             Err(error)

@@ -36,6 +36,8 @@ pub struct Front {
 struct State {
     gateway: FrontGateway,
     routes: Arc<Routes>,
+    /// The latest wish that was made of it.
+    latest: Option<Revision>,
 }
 
 /// A wish for routes, made of one gateway.
@@ -50,7 +52,7 @@ impl Front {
     /// The first gateway in front.
     pub fn new(gateway: FrontGateway) -> Arc<Self> {
         let origin = watch::Sender::new(Arc::clone(&gateway.origin));
-        let state = Mutex::new(State { gateway, routes: Arc::default() });
+        let state = Mutex::new(State { gateway, routes: Arc::default(), latest: None });
         Arc::new(Self { state, origin, replaced: watch::Sender::new(0) })
     }
 
@@ -83,6 +85,7 @@ impl Front {
             let mut state = self.lock();
             if Arc::ptr_eq(&routes, &state.routes) {
                 let old = std::mem::replace(&mut state.gateway, gateway);
+                state.latest = Some(revision);
                 self.origin.send_replace(Arc::clone(&state.gateway.origin));
                 self.replaced.send_modify(|count| *count += 1);
                 return Ok(old);
@@ -95,7 +98,7 @@ impl Front {
     /// Puts `gateway` in front at once, with all that is wished for: for when the one in front does not run.
     pub fn replace(&self, gateway: FrontGateway) {
         let mut state = self.lock();
-        gateway.applier.apply(Routes::clone(&state.routes));
+        state.latest = Some(gateway.applier.apply(Routes::clone(&state.routes)));
         state.gateway = gateway;
         self.origin.send_replace(Arc::clone(&state.gateway.origin));
         self.replaced.send_modify(|count| *count += 1);
@@ -112,9 +115,16 @@ impl Front {
     /// Wishes for these routes.
     pub(super) fn apply(&self, routes: Routes) -> Wish {
         let mut state = self.lock();
-        state.routes = Arc::new(routes.clone());
         let applier = state.gateway.applier.clone();
-        let revision = applier.apply(routes);
+        let revision = match &state.latest {
+            // What was wished for and is in force need not be judged and written again.
+            Some(revision) if *state.routes == routes && applier.status().borrow().failure.is_none() => {
+                *revision
+            }
+            _ => applier.apply(routes.clone()),
+        };
+        state.latest = Some(revision);
+        state.routes = Arc::new(routes);
         Wish { applier, origin: Arc::clone(&state.gateway.origin), revision }
     }
 

@@ -33,7 +33,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::uri::PathAndQuery;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
@@ -90,6 +90,8 @@ pub struct Reconciler {
     rescan: Arc<Notify>,
     stop: CancellationToken,
     tracker: TaskTracker,
+    /// Nobody looks after the servers of a reconciler that is dropped.
+    _stop_on_drop: DropGuard,
 }
 
 impl Reconciler {
@@ -125,9 +127,12 @@ impl Reconciler {
             problem: None,
             said: BTreeSet::new(),
             rescan: Arc::clone(&rescan),
+            stop: stop.clone(),
+            failures: 0,
         };
         tracker.spawn(look.run(retired, stop.clone()));
-        Self { statuses, progress, rescan, stop, tracker }
+        let _stop_on_drop = stop.clone().drop_guard();
+        Self { statuses, progress, rescan, stop, tracker, _stop_on_drop }
     }
 
     /// All servers, as they change.
@@ -190,6 +195,9 @@ struct Look {
     /// What was said of files, to say it once.
     said: BTreeSet<String>,
     rescan: Arc<Notify>,
+    stop: CancellationToken,
+    /// Wishes in a row that were refused.
+    failures: u32,
 }
 
 impl Look {
@@ -440,11 +448,13 @@ impl Look {
                 // That gateway has ended; the one in its place is to be asked.
                 Err(ApplyError::Stopped) if !self.front.is_current(&wish) => {}
                 Err(error) => {
-                    error!("the gateway's configuration stays as it was: {}", chain(&error));
-                    return;
+                    let reason = format!("the gateway's configuration stays as it was: {}", chain(&error));
+                    error!("{reason}");
+                    return self.wait_to_apply(reason);
                 }
             }
         };
+        self.failures = 0;
         for (name, server) in &mut self.servers {
             let Server::Active { definition, way, actor } = server else { continue };
             if let Some(reason) = in_force.refused.get(name) {
@@ -463,6 +473,25 @@ impl Look {
         }
     }
 
+    /// Says of the servers that wait for a route why they have none, and when it is tried again.
+    fn wait_to_apply(&mut self, reason: String) {
+        self.failures += 1;
+        let retry_in = self.shared.retry.wait(self.failures);
+        for (name, server) in &self.servers {
+            if matches!(server, Server::Active { actor: None, .. }) {
+                let (reason, failures) = (reason.clone(), self.failures);
+                self.shared.board.set(name, ServerState::Failed { reason, failures, retry_in }, 0);
+            }
+        }
+        let rescan = Arc::clone(&self.rescan);
+        let waiting = async move {
+            tokio::time::sleep(retry_in).await;
+            rescan.notify_one();
+        };
+        let stop = self.stop.clone();
+        self.shared.tracker.spawn(stop.run_until_cancelled_owned(waiting));
+    }
+
     fn say_once(&mut self, what: String) {
         if !self.said.contains(&what) {
             warn!("{what}");
@@ -475,11 +504,12 @@ impl Look {
 async fn wait_until_in_force(wish: &Wish) -> Result<InForce, ApplyError> {
     let mut status = wish.status();
     loop {
+        // Before the question: what happens between its answer and the next wait must wake us.
+        status.mark_unchanged();
         match wish.in_force().await {
             // The gateway's process is being replaced: its successor gets the same wish.
             Err(error @ (ApplyError::NotInForce { .. } | ApplyError::Superseded)) => {
                 warn!("{}", chain(&error));
-                status.mark_unchanged();
                 if status.changed().await.is_err() {
                     return Err(ApplyError::Stopped);
                 }

@@ -61,6 +61,11 @@ pub fn result(id: &str, result: &str) -> ByteString {
     text.into()
 }
 
+/// The answer to `id` (raw JSON text) with `error` (a raw JSON error object).
+pub fn error(id: &str, error: &str) -> ByteString {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).into()
+}
+
 /// A request with `params` (raw JSON text).
 pub fn request(id: u64, method: &str, params: &str) -> ByteString {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#).into()
@@ -94,6 +99,8 @@ mod tests {
         assert_eq!(message.view(), View::Request { id: "7", method: "ping", params: Some("{}") });
         let message = Message::from_text(notification("a/b", None)).unwrap();
         assert_eq!(message.view(), View::Notification { method: "a/b", params: None });
+        let message = Message::from_text(super::error("1", "{}")).unwrap();
+        assert_eq!(message.view(), View::Response { id: Some("1"), outcome: Err("{}") });
         let message = Message::from_text(result("1", "{}")).unwrap();
         assert_eq!(message.view(), View::Response { id: Some("1"), outcome: Ok("{}") });
     }

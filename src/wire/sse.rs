@@ -167,9 +167,9 @@ impl Decoder {
                 }
                 self.data = Some(data);
             }
-            b"event" => self.name = Some(ByteString::try_from(value).map_err(|_| DecodeError::NotUtf8)?),
+            b"event" => self.name = Some(copied(&value)?),
             b"id" if !value.contains(&0) => {
-                self.id = Some(ByteString::try_from(value).map_err(|_| DecodeError::NotUtf8)?);
+                self.id = Some(copied(&value)?);
             }
             b"retry" => {
                 if let Some(millis) = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()) {
@@ -185,6 +185,11 @@ impl Decoder {
     fn too_large(&self) -> DecodeError {
         DecodeError::TooLarge { limit: self.limit }
     }
+}
+
+/// A copy: a slice would keep the whole buffer that it was received in.
+fn copied(value: &[u8]) -> Result<ByteString, DecodeError> {
+    std::str::from_utf8(value).map(ByteString::from).map_err(|_| DecodeError::NotUtf8)
 }
 
 fn append_line(joined: &mut BytesMut, line: &[u8]) {

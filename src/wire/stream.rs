@@ -6,7 +6,7 @@
 //!
 //! Invariants: at most one reader at a time, a newer one takes over; once [`EventStream::finish`] was called and all
 //! was read, readers end; what waits never exceeds [`Limits::waiting`], beyond which notifications are dropped and
-//! counted, oldest first, while answers and requests are kept.
+//! counted, oldest first, while answers and requests are kept, up to 16 times as much.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +28,9 @@ impl Default for Limits {
         Self { waiting: 4 << 20, replay: 256 << 10 }
     }
 }
+
+/// How many times over the limit a stream may be with messages that must arrive.
+const DESPERATE: usize = 16;
 
 /// How a message behaves when the stream is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +189,10 @@ impl State {
     fn drop_excess(&mut self, limit: usize) {
         while self.waiting_bytes > limit {
             let cursor = self.cursor;
-            let droppable = |event: &Queued| event.number >= cursor && event.weight == Weight::Droppable;
+            // Beyond any reason, what must arrive goes too: memory is not for whoever never reads.
+            let desperate = self.waiting_bytes > limit.saturating_mul(DESPERATE);
+            let droppable =
+                |event: &Queued| event.number >= cursor && (desperate || event.weight == Weight::Droppable);
             let Some(index) = self.events.iter().position(droppable) else { return };
             if let Some(event) = self.events.remove(index) {
                 self.waiting_bytes -= event.data.len();
@@ -201,7 +207,8 @@ impl State {
             self.waiting_bytes -= bytes;
             self.replay_bytes += bytes;
         }
-        while self.replay_bytes > replay_limit {
+        // The last one stays whatever its size: it may be the answer, and a client comes back for it.
+        while self.replay_bytes > replay_limit && self.events.len() > 1 {
             match self.events.front() {
                 Some(oldest) if oldest.number < self.cursor => {
                     self.replay_bytes -= oldest.data.len();
@@ -326,6 +333,24 @@ mod tests {
         }
         assert_eq!(texts(&mut stream.read()).len(), 4);
         assert_eq!(texts(&mut stream.read_after(0)), ["c", "d"]);
+    }
+
+    #[test]
+    fn the_last_message_stays_for_replay_whatever_its_size() {
+        let stream = EventStream::new(1, Limits { waiting: 100, replay: 2 });
+        stream.push("note".into(), Weight::Droppable);
+        stream.finish_with("a long answer".into());
+        assert_eq!(texts(&mut stream.read()).len(), 2);
+        assert_eq!(texts(&mut stream.read_after(1)), ["a long answer"]);
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_must_arrive() {
+        let stream = EventStream::new(1, Limits { waiting: 10, replay: 0 });
+        for _ in 0..1000 {
+            stream.push("0123456789".into(), Weight::Required);
+        }
+        assert_eq!(texts(&mut stream.read()).len(), DESPERATE);
     }
 
     #[tokio::test]

@@ -51,9 +51,18 @@ impl ClientError {
         }
     }
 
-    /// Whether the server says that it does not know the session (any more).
+    /// Whether the server says that it does not know the session (any more): 404 as the specification has it, or 400
+    /// with words to that effect, as agentgateway and servers on the official TypeScript SDK have it.
     pub fn is_session_lost(&self) -> bool {
-        matches!(self, Self::Status(error) if error.status == StatusCode::NOT_FOUND && error.from_server)
+        let Self::Status(error) = self else { return false };
+        let known_words = || error.body.to_ascii_lowercase().contains("session");
+        error.in_session
+            && error.from_server
+            && match error.status {
+                StatusCode::NOT_FOUND => true,
+                StatusCode::BAD_REQUEST => known_words(),
+                _ => false,
+            }
     }
 
     pub(super) fn from_send(error: hyper_util::client::legacy::Error) -> Self {
@@ -81,6 +90,8 @@ pub struct StatusError {
     pub body: String,
     /// The answer came from the server or its route, not from the gateway before it.
     pub from_server: bool,
+    /// The request named a session.
+    pub in_session: bool,
 }
 
 impl StatusError {

@@ -1,7 +1,7 @@
 //! One upstream session.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -33,6 +33,9 @@ const HEALTHY_STREAM: Duration = Duration::from_secs(5);
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
+/// How long the DELETE of a session that was given up may take.
+const CLOSE_SOON: Duration = Duration::from_secs(10);
+
 /// How often a broken response stream is resumed in a row without an event coming.
 const RESUME_TRIES: u32 = 5;
 
@@ -59,7 +62,9 @@ pub struct Session {
     config: ClientConfig,
     tracker: TaskTracker,
     id: Option<HeaderValue>,
-    version: ProtocolVersion,
+    /// What was agreed on; `None` until then.
+    version: Option<ProtocolVersion>,
+    closed: AtomicBool,
     next_id: AtomicU64,
 }
 
@@ -78,28 +83,31 @@ impl Session {
         capabilities: &str,
         client_info: &str,
     ) -> Result<(Self, Message), ClientError> {
-        let version = ProtocolVersion::LATEST;
-        let mut session = Self { pool, config, tracker, id: None, version, next_id: AtomicU64::new(1) };
+        // From here on, dropped at any await or by any error, it closes what the server may have opened.
+        let mut session = Self {
+            pool,
+            config,
+            tracker,
+            id: None,
+            version: None,
+            closed: AtomicBool::new(false),
+            next_id: AtomicU64::new(1),
+        };
         let id = session.next_id();
         let params = format!(
-            r#"{{"protocolVersion":"{version}","capabilities":{capabilities},"clientInfo":{client_info}}}"#
+            r#"{{"protocolVersion":"{}","capabilities":{capabilities},"clientInfo":{client_info}}}"#,
+            ProtocolVersion::LATEST
         );
         let lease = session.lease();
         let response = session.post(&lease, rpc::request(id, "initialize", &params)).await?;
-        let session_id = response.headers().get(SESSION_ID).cloned();
+        session.id = response.headers().get(SESSION_ID).cloned();
         let mut ignore = |message| debug!(?message, "ignored: it came before the session was open");
         let answer = session.read_answer(response, id, &mut ignore).await?;
         if let View::Response { outcome: Ok(result), .. } = answer.view() {
-            session.version = agreed_version(result)?;
-            session.id = session_id;
+            session.version = Some(agreed_version(result)?);
             session.send(rpc::notification("notifications/initialized", None)).await?;
         }
         Ok((session, answer))
-    }
-
-    /// The protocol version that was agreed on.
-    pub fn version(&self) -> ProtocolVersion {
-        self.version
     }
 
     /// An id that no request of this session has had.
@@ -164,13 +172,17 @@ impl Session {
             let started = Instant::now();
             let mut said_wait = None;
             origins.mark_unchanged();
-            match self.get(last_event_id.as_ref()).await {
+            let opening = self.get(last_event_id.as_ref());
+            match while_reading(&mut old, on_message, opening).await {
                 Ok(response) => {
                     let mut events = Events::new(response, self.config.max_message);
                     let ended = loop {
                         tokio::select! {
                             message = events.next() => match message {
-                                Ok(Some(message)) => on_message(message),
+                                Ok(Some(message)) => {
+                                    wait = FIRST_WAIT;
+                                    on_message(message);
+                                }
                                 Ok(None) => break Some(None),
                                 Err(error) => break Some(Some(error)),
                             },
@@ -194,18 +206,30 @@ impl Session {
                         }
                     }
                 }
-                Err(ClientError::Status(error)) if error.status == StatusCode::METHOD_NOT_ALLOWED => {
-                    return Ok(());
-                }
-                Err(ClientError::Status(error)) if error.status.is_client_error() && error.from_server => {
-                    return Err(ClientError::Status(error));
-                }
-                Err(error) => debug!(%error, "the GET stream cannot be opened"),
+                Err(error) => match refusal(&error) {
+                    Refusal::NoStream => {
+                        debug!(%error, "the server offers no GET stream");
+                        return Ok(());
+                    }
+                    Refusal::ForGood => return Err(error),
+                    Refusal::ForNow => {
+                        debug!(%error, "the GET stream cannot be opened");
+                        // Where the server allows one at a time, the old one is it.
+                        if let Some(mut events) = old.take() {
+                            while let Ok(Some(message)) = events.next().await {
+                                on_message(message);
+                            }
+                            continue;
+                        }
+                    }
+                },
             }
             if started.elapsed() >= HEALTHY_STREAM {
                 wait = FIRST_WAIT;
             }
-            tokio::time::sleep(said_wait.unwrap_or(wait).min(LONGEST_WAIT)).await;
+            // However eager the server is, failures slow down.
+            let pause = tokio::time::sleep(said_wait.map_or(wait, |said| said.max(wait)).min(LONGEST_WAIT));
+            while_reading(&mut old, on_message, pause).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
@@ -216,27 +240,33 @@ impl Session {
     ///
     /// The server could not be reached or failed.
     pub async fn close(&self) -> Result<(), ClientError> {
-        if self.id.is_none() {
+        if self.id.is_none() || self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        match self.exchange(&self.lease(), Method::DELETE, None, Bytes::new()).await {
+        self.delete().await
+    }
+
+    async fn delete(&self) -> Result<(), ClientError> {
+        match self.exchange(&self.lease().origin, Method::DELETE, None, Bytes::new()).await {
             Err(ClientError::Status(error)) if error.status.is_client_error() => Ok(()),
             other => other.map(|response| self.drain(response.into_body())),
         }
     }
 
     async fn post(&self, lease: &Lease, text: ByteString) -> Result<Response<Incoming>, ClientError> {
-        self.exchange(lease, Method::POST, None, text.into_bytes()).await
+        self.exchange(&lease.origin, Method::POST, None, text.into_bytes()).await
     }
 
     async fn get(&self, last_event_id: Option<&ByteString>) -> Result<Response<Incoming>, ClientError> {
-        let response = self.exchange(&self.lease(), Method::GET, last_event_id, Bytes::new()).await?;
+        // Not counted at its origin: it may last for ever, and moves when the origin is replaced.
+        let origin = Arc::clone(&self.config.origin.borrow());
+        let response = self.exchange(&origin, Method::GET, last_event_id, Bytes::new()).await?;
         if is(&response, "text/event-stream") { Ok(response) } else { Err(unexpected_type(&response)) }
     }
 
     async fn exchange(
         &self,
-        lease: &Lease,
+        origin: &Origin,
         method: Method,
         last_event_id: Option<&ByteString>,
         body: Bytes,
@@ -249,10 +279,10 @@ impl Session {
         let post = method == Method::POST;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
-        *request.uri_mut() = lease.origin.uri(&self.config.path)?;
+        *request.uri_mut() = origin.uri(&self.config.path)?;
         let headers = request.headers_mut();
         headers.clone_from(&self.config.headers);
-        headers.extend(lease.origin.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        headers.extend(origin.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         headers.insert(header::ACCEPT, if post { BOTH } else { EVENTS });
         headers.insert(header::ACCEPT_ENCODING, IDENTITY);
         if post {
@@ -260,7 +290,9 @@ impl Session {
         }
         if let Some(id) = &self.id {
             headers.insert(SESSION_ID, id.clone());
-            headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(self.version.as_str()));
+        }
+        if let Some(version) = self.version {
+            headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(version.as_str()));
         }
         if let Some(id) = last_event_id {
             let value = HeaderValue::from_str(id);
@@ -294,6 +326,7 @@ impl Session {
             headers: parts.headers,
             body,
             from_server,
+            in_session: self.id.is_some(),
         }))
     }
 
@@ -316,6 +349,7 @@ impl Session {
         }
         let mut events = Events::new(response, self.config.max_message);
         let mut tries = 0;
+        let mut resumed_after = None;
         loop {
             let end = loop {
                 match events.next().await {
@@ -337,13 +371,21 @@ impl Session {
             let Some(last) = events.decoder.last_event_id().filter(|_| tries < RESUME_TRIES).cloned() else {
                 return Err(end);
             };
+            if resumed_after.as_ref() != Some(&last) {
+                // It comes closer to the answer: a server may let itself be asked as often as it likes.
+                tries = 0;
+            }
+            resumed_after = Some(last.clone());
             let wait = events.decoder.retry().unwrap_or(FIRST_WAIT * 2u32.pow(tries));
             tries += 1;
             tokio::time::sleep(wait.min(LONGEST_WAIT)).await;
             match self.get(Some(&last)).await {
                 Ok(response) => events.resume(response),
                 Err(error) if !error.was_sent() => debug!(%error, "the stream cannot be resumed yet"),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    debug!(%error, "the stream cannot be resumed");
+                    return Err(end);
+                }
             }
         }
     }
@@ -372,6 +414,83 @@ impl Session {
                 debug!("a response went on after its answer; its connection is closed");
             }
         });
+    }
+}
+
+impl Drop for Session {
+    /// A session that nobody has closed is closed all the same, soon: the server may hold a process for it.
+    fn drop(&mut self) {
+        let (Some(id), false) = (self.id.take(), self.closed.swap(true, Ordering::AcqRel)) else { return };
+        // Outside of a runtime everything has ended, and what it had opened with it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let session = Self {
+            pool: self.pool.clone(),
+            config: self.config.clone(),
+            tracker: self.tracker.clone(),
+            id: Some(id),
+            version: self.version,
+            // Its own drop has nothing to do, also when the task is never run.
+            closed: AtomicBool::new(true),
+            next_id: AtomicU64::new(0),
+        };
+        self.tracker.spawn_on(
+            async move {
+                match tokio::time::timeout(CLOSE_SOON, session.delete()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => debug!(%error, "a session that was given up could not be closed"),
+                    Err(_) => debug!("a session that was given up could not be closed in time"),
+                }
+            },
+            &runtime,
+        );
+    }
+}
+
+/// What a GET stream that cannot be opened means.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    /// There is none, and the session is well.
+    NoStream,
+    /// There may be one later.
+    ForNow,
+    /// The session is of no use.
+    ForGood,
+}
+
+fn refusal(error: &ClientError) -> Refusal {
+    match error {
+        ClientError::Status(error) if error.from_server => match error.status {
+            StatusCode::METHOD_NOT_ALLOWED => Refusal::NoStream,
+            // A server without sessions that knows no GET at all.
+            StatusCode::NOT_FOUND if !error.in_session => Refusal::NoStream,
+            // Official TypeScript servers allow one stream a session, and take a while to notice that one has broken.
+            StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
+                Refusal::ForNow
+            }
+            status if status.is_client_error() => Refusal::ForGood,
+            _ => Refusal::ForNow,
+        },
+        // An answer, and no event stream.
+        ClientError::Protocol(_) => Refusal::NoStream,
+        _ => Refusal::ForNow,
+    }
+}
+
+/// Does something, while the messages of a stream that may be there are taken.
+async fn while_reading<T>(
+    events: &mut Option<Events>,
+    on_message: &mut (dyn FnMut(Message) + Send),
+    work: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            message = next_of(events) => match message {
+                Ok(Some(message)) => on_message(message),
+                Ok(None) | Err(_) => *events = None,
+            },
+        }
     }
 }
 
@@ -483,7 +602,7 @@ fn is_answer_to(message: &Message, id: u64) -> bool {
     match message.view() {
         View::Response { id: Some(raw), .. } => raw.parse() == Ok(id),
         // An error that could not be attributed, on the stream of this request.
-        View::Response { id: None, .. } => true,
+        View::Response { id: None, outcome: Err(_) } => true,
         _ => false,
     }
 }

@@ -22,6 +22,9 @@ use super::body::Body;
 /// A client has this long to send the head of a request; idle connections are closed after it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Connections that are busy when the server stops have this long to come to an end.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
 /// After an error that is not about one connection (descriptors used up), accepting pauses for this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -104,14 +107,17 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .half_close(false)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            // Whoever stops us has waited for calls before. A client that reads or writes no further is not waited for.
+            match tokio::time::timeout(LAST_MOMENT, connection).await {
+                Ok(result) => result,
+                Err(_) => return,
+            }
         }
     };
     if let Err(error) = result {

@@ -1,6 +1,5 @@
 //! POST, GET and DELETE.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -179,7 +178,10 @@ impl<E: Endpoint> StreamableHttp<E> {
         context: &RequestContext,
     ) -> HandlerResult {
         if context.headers.contains_key(SESSION_ID) {
-            let error = RpcError::new(RpcError::INVALID_REQUEST, "this session is initialized already");
+            let error = RpcError::new(
+                RpcError::INVALID_REQUEST,
+                "initialize opens a session, so it must not carry Mcp-Session-Id",
+            );
             return Err(Box::new(json(StatusCode::BAD_REQUEST, error.response(Some(id)))));
         }
         let (slot, evicted) = self.table.reserve().map_err(|error| {
@@ -267,7 +269,10 @@ impl<E: Endpoint> StreamableHttp<E> {
         era(&context.headers)?;
         let entry = self.session(context)?;
         let last_event_id = context.headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
-        let reader = entry.read(last_event_id);
+        let reader = entry.read(last_event_id).ok_or_else(|| {
+            let why = "the stream of this Last-Event-ID is not known, or is over";
+            refuse(StatusCode::BAD_REQUEST, RpcError::INVALID_REQUEST, why)
+        })?;
         let head = match last_event_id {
             Some(_) => None,
             None => priming_event(entry.version, reader.stream_number()),
@@ -361,17 +366,13 @@ impl<E: Endpoint> StreamableHttp<E> {
     async fn expire_sessions(self: Arc<Self>) {
         let period =
             (self.config.session_idle / 4).clamp(Duration::from_millis(100), Duration::from_secs(60));
-        let stop = self.stop.clone();
-        let expire = async move {
-            loop {
-                tokio::time::sleep(period).await;
-                for entry in self.table.take_expired(self.config.session_idle) {
-                    debug!("a session was idle for too long, or has ended");
-                    self.close(entry).await;
-                }
+        // Only the waiting is cut short: what is taken out of the table must be closed.
+        while self.stop.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
+            for entry in self.table.take_expired(self.config.session_idle) {
+                debug!("a session was idle for too long, or has ended");
+                self.close(entry).await;
             }
-        };
-        run_until(stop, expire).await;
+        }
     }
 }
 
@@ -391,11 +392,6 @@ async fn discard(body: impl http_body::Body<Data = Bytes> + Unpin) {
     if tokio::time::timeout(DISCARD_TIME, reading).await.is_err() {
         debug!("a body that is too large does not end");
     }
-}
-
-async fn run_until(stop: CancellationToken, work: impl Future<Output = ()>) {
-    // Whichever comes first; `None` means that `stop` did.
-    let _ = stop.run_until_cancelled(work).await;
 }
 
 /// Refusals are boxed: a response is large, and they are rare.

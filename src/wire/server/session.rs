@@ -89,7 +89,13 @@ pub(super) struct Entry<S> {
     handle: SessionHandle,
     next_stream: AtomicU64,
     streams: Mutex<VecDeque<Arc<EventStream>>>,
-    active: Arc<AtomicUsize>,
+    usage: Arc<Usage>,
+}
+
+/// Whether a session is in use, and when it was last.
+#[derive(Debug)]
+struct Usage {
+    active: AtomicUsize,
     last_used: Mutex<Instant>,
 }
 
@@ -107,8 +113,7 @@ impl<S> Entry<S> {
             handle,
             next_stream: AtomicU64::new(STANDALONE + 1),
             streams: Mutex::default(),
-            active: Arc::default(),
-            last_used: Mutex::new(Instant::now()),
+            usage: Arc::new(Usage { active: AtomicUsize::new(0), last_used: Mutex::new(Instant::now()) }),
         }
     }
 
@@ -130,24 +135,23 @@ impl<S> Entry<S> {
         });
     }
 
-    /// A reader for a GET: of the stream that `last_event_id` names, where it is known, else of the GET stream.
-    pub(super) fn read(&self, last_event_id: Option<&str>) -> EventReader {
-        let Some((stream, number)) = last_event_id.and_then(parse_event_id) else {
-            return self.handle.standalone.read();
-        };
-        let streams = lock(&self.streams);
-        match streams.iter().find(|known| known.number() == stream) {
-            Some(known) => known.read_after(number),
-            None if stream == STANDALONE => self.handle.standalone.read_after(number),
-            None => self.handle.standalone.read(),
+    /// A reader for a GET: of the stream that `last_event_id` names, else of the GET stream. `None` where the named
+    /// stream is not known (any more): another one's messages must not be delivered in its place (2025-11-25,
+    /// "Resumability and Redelivery", item 2).
+    pub(super) fn read(&self, last_event_id: Option<&str>) -> Option<EventReader> {
+        let Some(id) = last_event_id else { return Some(self.handle.standalone.read()) };
+        let (stream, number) = parse_event_id(id)?;
+        if stream == STANDALONE {
+            return Some(self.handle.standalone.read_after(number));
         }
+        let streams = lock(&self.streams);
+        streams.iter().find(|known| known.number() == stream).map(|known| known.read_after(number))
     }
 
     /// Counts a request or stream as long as the value lives.
     pub(super) fn activity(&self) -> Activity {
-        *lock(&self.last_used) = Instant::now();
-        self.active.fetch_add(1, Ordering::AcqRel);
-        Activity(Arc::clone(&self.active))
+        self.usage.active.fetch_add(1, Ordering::AcqRel);
+        Activity(Arc::clone(&self.usage))
     }
 
     /// Ends every stream.
@@ -164,17 +168,19 @@ impl<S> Entry<S> {
     }
 
     fn idle_since(&self) -> Option<Instant> {
-        (self.active.load(Ordering::Acquire) == 0).then(|| *lock(&self.last_used))
+        (self.usage.active.load(Ordering::Acquire) == 0).then(|| *lock(&self.usage.last_used))
     }
 }
 
 /// A session is in use as long as one of these lives.
 #[derive(Debug)]
-pub(super) struct Activity(Arc<AtomicUsize>);
+pub(super) struct Activity(Arc<Usage>);
 
 impl Drop for Activity {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        // First the time, so that nobody sees an idle session with an old one.
+        *lock(&self.0.last_used) = Instant::now();
+        self.0.active.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -327,6 +333,16 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_long_use_is_when_it_was_last_used() {
+        let table = Table::new(1);
+        let entry = add(&table, "a");
+        let activity = entry.activity();
+        let before = Instant::now();
+        drop(activity);
+        assert!(entry.idle_since().is_some_and(|since| since >= before));
+    }
+
+    #[test]
     fn a_session_being_opened_counts_and_its_place_comes_back() {
         let table = Table::<()>::new(1);
         let (slot, _) = table.reserve().unwrap();
@@ -354,8 +370,12 @@ mod tests {
             entry.keep(stream);
         }
         assert_eq!(lock(&entry.streams).len(), FINISHED_STREAMS);
-        assert_eq!(entry.read(Some("21-0")).stream_number(), 21);
-        assert_eq!(entry.read(Some("1-0")).stream_number(), STANDALONE);
-        assert_eq!(entry.read(None).stream_number(), STANDALONE);
+        let number = |id| entry.read(id).map(|reader| reader.stream_number());
+        assert_eq!(number(Some("21-0")), Some(21));
+        assert_eq!(number(Some("0-0")), Some(STANDALONE));
+        assert_eq!(number(None), Some(STANDALONE));
+        for unknown in ["1-0", "99-0", "nonsense"] {
+            assert_eq!(number(Some(unknown)), None, "{unknown}");
+        }
     }
 }

@@ -305,7 +305,7 @@ async fn bad_requests_are_told_what_is_wrong() {
         (body("{}"), 400, "-32600"),
         (body("\u{feff}"), 400, "-32700"),
         (long, 413, "larger than 100 bytes"),
-        (twice, 400, "initialized already"),
+        (twice, 400, "must not carry Mcp-Session-Id"),
         (request(Method::PUT, None, ""), 405, "use POST"),
     ] {
         let shown = format!("{request:?}");
