@@ -391,7 +391,13 @@ impl Actor {
     }
 
     fn succeed(&self, now: InForce) {
-        info!(generation = %now.generation, refused = now.refused.len(), "gateway configuration in force");
+        let before = self.status.borrow().in_force.as_ref().map(|before| before.generation);
+        // Definitions are looked at every minute, mostly to find that nothing has changed.
+        if before == Some(now.generation) {
+            debug!(generation = %now.generation, "gateway configuration in force as before");
+        } else {
+            info!(generation = %now.generation, refused = now.refused.len(), "gateway configuration in force");
+        }
         self.status.send_replace(Status { in_force: Some(now), pending: false, failure: None });
     }
 
