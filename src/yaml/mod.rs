@@ -1,6 +1,6 @@
 //! YAML files that people write, read so that every mistake of a file is reported at once and with its place.
 //!
-//! A file is read within limits ([`read_file`]). Text becomes a small tree of nodes that know their line and column ([`parse`]); readers walk it with [`Value`] and
+//! A file is read within limits ([`read_file`]). Text becomes a small tree of nodes that know their line and column (`parse`); readers walk it with [`Value`] and
 //! [`Fields`], which note mistakes and go on instead of stopping at the first. Scalars follow the core schema of YAML
 //! 1.2.2 (section 10.3): `no` and `on` are text.
 //!
