@@ -1,4 +1,53 @@
-//! Sidegate gives a person a single MCP endpoint over all of their MCP servers.
+//! Sidegate gives a person a single MCP endpoint over all of their MCP servers. Servers are defined in files; Sidegate
+//! follows the files, looks after one gateway process (agentgateway, or the gateway that is built in), tells it how each
+//! server is reached, and offers the tools of all servers under one address. Every call crosses the gateway. An
+//! [`Instance`](instance::Instance) is one running Sidegate; the binary is a command line around it.
+//!
+//! # The house
+//!
+//! Parts depend on those further down only, and never call up: what must go up goes as a message or a watched value.
+//!
+//! | module | owns | knows nothing of |
+//! | --- | --- | --- |
+//! | [`instance`] | wiring: start order, stop order, the library's front door | details of any part |
+//! | [`reconciler`] | following the definitions; one actor a server; what users see of it | the wire format |
+//! | [`aggregator`] | the catalogue of tools, exposed names, clients' sessions, the relay | files and processes |
+//! | [`bridge`] | stdio servers as streamable HTTP, one child a session | gateways, exposed names |
+//! | [`yaml_applier`] | the gateway's file: rendering, atomic writes, proof that it is in force | definitions, processes |
+//! | [`gateway`] | the embedded gateway: a reverse proxy for the files that `yaml_applier` renders | MCP |
+//! | [`binary_resolver`] | finding, downloading and verifying agentgateway releases | how a gateway is run |
+//! | [`telemetry`] | logging, for the binary | |
+//! | [`subprocess`] | every child process: its guard, its output, its restarts | gateways, MCP |
+//! | [`ports`] | leases of TCP ports | why a port is wanted |
+//! | [`wire`] | MCP on the wire: JSON-RPC envelopes, streamable HTTP both ways, stdio framing | servers' names |
+//! | [`config`] | `config.yaml`, environment and flags as one set of settings, each with its origin | what settings do |
+//! | [`mcpserver`] | the MCPServer resource: type, validator, the store of files | gateways, MCP |
+//! | [`example_server`] | a small MCP server to try things with | everything above |
+//! | [`environment`] | a snapshot of environment variables | |
+//!
+//! # The life of a tool call
+//!
+//! 1. A call arrives in [`wire::server`], which checks `Host` and `Origin`, finds the session and parses the message once,
+//!    into a [`Message`](wire::message::Message) that keeps its text.
+//! 2. [`aggregator::endpoint`] looks the tool's name up in the [`aggregator::catalogue`]: a table from exposed names to a
+//!    server's [`Link`](aggregator::link::Link) and the tool's own name there.
+//! 3. The relay exchanges the id, the name and the progress token in the text, and copies every other byte.
+//! 4. [`wire::client`] posts it to the gateway's data port, on the route of that server, with this run's
+//!    [`GatewayKey`](yaml_applier::GatewayKey).
+//! 5. The gateway sends it on: to a remote server, or over a Unix socket to the [`bridge`], which writes it to the stdin of
+//!    the session's child.
+//! 6. Progress and the answer come back the same way; the client's own id and token are put in, and
+//!    [`wire::server`] answers with JSON or an event stream.
+//!
+//! # The life of a definition
+//!
+//! [`reconciler`] notices a change and has [`mcpserver`] read the directory. What differs from what runs becomes a set of
+//! routes; [`yaml_applier`] renders and writes them and waits until the gateway answers their generation. Only then does
+//! the server's actor open a session, list its tools and put them into the [`aggregator::registry`], which publishes a new
+//! catalogue; clients get one `list_changed`.
+//!
+//! The library prints nothing and installs no signal handlers: the binary does. Only [`subprocess::guard_main`], which runs
+//! as a process of its own, handles signals. Linux only.
 
 pub mod aggregator;
 pub mod binary_resolver;

@@ -7,6 +7,9 @@ mod aggregate;
 mod bad_input;
 #[cfg(test)]
 mod changes;
+mod cli;
+#[cfg(test)]
+mod docs;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]

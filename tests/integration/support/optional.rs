@@ -54,6 +54,16 @@ pub(crate) fn npm_server_everything() -> Option<PathBuf> {
     Some(script)
 }
 
+/// Whether there is a curl.
+pub(crate) fn curl_runs() -> bool {
+    let runs = std::process::Command::new("curl").arg("--version").output();
+    let runs = runs.is_ok_and(|output| output.status.success());
+    if !runs {
+        skip("curl", "there is none on PATH");
+    }
+    runs
+}
+
 fn node_runs() -> bool {
     static RUNS: OnceLock<bool> = OnceLock::new();
     *RUNS.get_or_init(|| {

@@ -1,0 +1,102 @@
+//! The command line: help, and what is said to common mistakes.
+
+use std::path::Path;
+use std::process::Command;
+
+/// What a command prints, and its exit code. The test's directory is shown as `DIR`, this platform as
+/// `PLATFORM`.
+fn run(arguments: &[&str], directory: &Path) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_sidegate"))
+        .args(arguments)
+        .env_clear()
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+        .env("HOME", directory.join("home"))
+        .env("XDG_RUNTIME_DIR", directory.join("run"))
+        // Help is as wide as the terminal says, of which there is none.
+        .env("COLUMNS", "100")
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let code = output.status.code().map_or_else(|| output.status.to_string(), |code| code.to_string());
+    let shown = format!("{}{}(exit {code})\n", text(&output.stdout), text(&output.stderr));
+    let shown = shown.replace(directory.to_str().unwrap(), "DIR");
+    shown.replace("-linux-amd64", "-PLATFORM").replace("-linux-arm64", "-PLATFORM")
+}
+
+#[test]
+fn help() {
+    let directory = tempfile::tempdir().unwrap();
+    let commands: &[&[&str]] = &[
+        &[],
+        &["serve"],
+        &["validate"],
+        &["gateway"],
+        &["gateway", "fetch"],
+        &["gateway", "path"],
+        &["gateway", "verify"],
+        &["gateway", "pins"],
+        &["gateway", "serve"],
+        &["example-server"],
+        &["version"],
+    ];
+    for command in commands {
+        let shown = run(&[command, &["--help"][..]].concat(), directory.path());
+        let name = ["help", &command.join("_")].join("_");
+        insta::assert_snapshot!(name.trim_end_matches('_'), shown);
+    }
+}
+
+/// A subcommand that nobody added to the list above is noticed here.
+#[test]
+fn help_of_every_command_is_a_snapshot() {
+    let directory = tempfile::tempdir().unwrap();
+    let commands = |command: &[&str]| -> Vec<String> {
+        let help = run(&[command, &["--help"][..]].concat(), directory.path());
+        let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+        list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+    };
+    assert_eq!(commands(&[]), ["serve", "validate", "gateway", "example-server", "version", "help"]);
+    assert_eq!(commands(&["gateway"]), ["fetch", "path", "verify", "pins", "serve", "help"]);
+}
+
+#[test]
+fn mistakes() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs_err::create_dir_all(at("wrong")).unwrap();
+    fs_err::create_dir_all(at("empty/mcpservers")).unwrap();
+    fs_err::write(at("wrong/config.yaml"), "listen: 127.0.0.1\ngatewey: {}\n").unwrap();
+    let definition = "apiVersion: sidegate.dev/v1alpha1\nkind: MCPServer\nspec:\n  type: stdio\n  comand: uvx\n  timeout: soon\n";
+    fs_err::write(at("time.yaml"), definition).unwrap();
+    fs_err::write(at("gateway"), "not a program").unwrap();
+    let commands: &[&[&str]] = &[
+        &["sevre"],
+        &["serve", "--lisen", "127.0.0.1:0"],
+        &["serve", "--listen", "8090"],
+        &["serve", "--listen", "0.0.0.0:0"],
+        &["serve", "--gateway", "envoy"],
+        &["serve", "--gateway-version", "latest"],
+        &["serve", "--ephemeral", "--runtime-dir", "x"],
+        &["serve", "--ephemeral", "--config-dir", "wrong"],
+        &["serve", "--ephemeral", "--config-dir", "time.yaml"],
+        &["serve", "--ephemeral", "--upstream-url", "http://127.0.0.1:1"],
+        &["serve", "--ephemeral", "--gateway-binary", "missing"],
+        &["serve", "--ephemeral", "--gateway-binary", "gateway"],
+        &["serve", "--ephemeral", "--gateway", "agentgateway", "--offline"],
+        &["validate", "--config-dir", "nowhere"],
+        &["validate", "--config-dir", "empty"],
+        &["validate", "missing.yaml"],
+        &["validate", "time.yaml"],
+        &["validate", "time.yaml", "--output", "json"],
+        &["gateway"],
+        &["gateway", "path"],
+        &["gateway", "fetch", "--gateway-mirror", "http://example.com"],
+        &["gateway", "serve", "-f", "missing.yaml"],
+    ];
+    let shown: Vec<String> = commands
+        .iter()
+        .map(|command| format!("$ sidegate {}\n{}", command.join(" "), run(command, directory.path())))
+        .collect();
+    insta::assert_snapshot!(shown.join("\n"));
+}
