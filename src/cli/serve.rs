@@ -1,6 +1,7 @@
 //! `sidegate serve`.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -130,7 +131,7 @@ async fn say_ready(instance: &Instance, arguments: &ServeArguments) -> Result<()
         say("No servers are defined yet. Write a definition, for example:")?;
         say(&example(&instance.definitions_dir().join("example.yaml")))?;
     } else {
-        say(&format!("\n{}", server_table(&statuses)))?;
+        say(&format!("\n{}", server_table(&statuses, instance.definitions_dir())))?;
     }
     say("\nPress Ctrl-C to stop.")?;
     Ok(())
@@ -151,10 +152,13 @@ fn unsettled(instance: &Instance) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-fn server_table(statuses: &Statuses) -> String {
+fn server_table(statuses: &Statuses, definitions: &Path) -> String {
+    // Cells are narrow: files are named as they stand in the directory of definitions.
+    let directory = format!("{}/", definitions.display());
     let rows = statuses.iter().map(|(name, status)| {
         let reason = status.state.reason().or(status.stale.as_deref()).unwrap_or_default();
-        [name.to_string(), status.state.to_string(), status.tools.to_string(), reason.replace('\n', "; ")]
+        let reason = reason.replace(&directory, "").replace('\n', "; ");
+        [name.to_string(), status.state.to_string(), status.tools.to_string(), reason]
     });
     table(["SERVER", "STATE", "TOOLS", ""], rows)
 }
