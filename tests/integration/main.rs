@@ -13,6 +13,8 @@ mod docs;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
+mod peers;
+#[cfg(test)]
 mod resolver;
 #[cfg(test)]
 mod shutdown;
