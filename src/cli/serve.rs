@@ -163,7 +163,7 @@ fn server_table(statuses: &Statuses, definitions: &Path) -> String {
     table(["SERVER", "STATE", "TOOLS", ""], rows)
 }
 
-fn example(path: &std::path::Path) -> String {
+fn example(path: &Path) -> String {
     let text = "apiVersion: sidegate.dev/v1alpha1\nkind: MCPServer\nspec: {type: stdio, command: \"${SIDEGATE_EXE}\", args: [example-server]}";
     // Not indented: the shell wants the end marker at the start of a line.
     format!("\ncat > {} <<'EOF'\n{text}\nEOF", path.display())

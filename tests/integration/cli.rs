@@ -30,6 +30,7 @@ fn help() {
     let commands: &[&[&str]] = &[
         &[],
         &["serve"],
+        &["run"],
         &["validate"],
         &["gateway"],
         &["gateway", "fetch"],
@@ -56,7 +57,7 @@ fn help_of_every_command_is_a_snapshot() {
         let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
         list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
     };
-    assert_eq!(commands(&[]), ["serve", "validate", "gateway", "example-server", "version", "help"]);
+    assert_eq!(commands(&[]), ["serve", "run", "validate", "gateway", "example-server", "version", "help"]);
     assert_eq!(commands(&["gateway"]), ["fetch", "path", "verify", "pins", "serve", "help"]);
 }
 

@@ -5,7 +5,7 @@ use rstest::rstest;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::support::definitions::{built_in, example, remote};
+use super::support::definitions::{built_in, example, remote, with};
 use super::support::leaks;
 use super::support::optional::Through;
 use super::support::sidegate::{Builder, Ended};
@@ -131,6 +131,46 @@ async fn a_second_signal_ends_it_at_once(#[values(Signal::INT, Signal::TERM)] se
     leaks::none(&tag).await;
 }
 
+/// `silent` never answers `initialize`, `wrong-id` never the list of tools after it.
+fn unanswering(mode: &str) -> Builder {
+    let server = with(example("rude_server", &[mode]), "timeout: 300");
+    Sidegate::builder().definition("rude", &server).env("SIDEGATE_LOG", "info,sidegate::bridge=debug")
+}
+
+async fn until_asked(sidegate: &Sidegate, mode: &str) {
+    if mode == "wrong-id" {
+        sidegate.wait_for_stderr("an answer to no request").await;
+    }
+    eventually("the server's start", async || {
+        leaks::processes(&sidegate.tag).iter().any(|process| process.command.ends_with(mode)).then_some(())
+    })
+    .await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_server_that_does_not_answer_does_not_hold_it_up(#[values("silent", "wrong-id")] mode: &str) {
+    let sidegate = unanswering(mode).start().await;
+    until_asked(&sidegate, mode).await;
+    let tag = sidegate.tag.clone();
+    let ended = sidegate.stop().await;
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    assert_nothing_left(&ended, &tag);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_server_that_does_not_answer_ends_with_its_definition(#[values("silent", "wrong-id")] mode: &str) {
+    let sidegate = unanswering(mode).start().await;
+    until_asked(&sidegate, mode).await;
+    sidegate.remove_definition("rude");
+    eventually("the server's end", async || {
+        let processes = leaks::processes(&sidegate.tag);
+        (!processes.iter().any(|process| process.command.ends_with(mode))).then_some(())
+    })
+    .await;
+}
+
 #[rstest]
 #[tokio::test]
 async fn nothing_outlives_a_kill(#[values(Through::Embedded, Through::Agentgateway)] through: Through) {
@@ -171,7 +211,7 @@ async fn an_ephemeral_instance_ends_with_who_has_started_it() {
 async fn sixteen_instances_start_and_stop_at_once() {
     let instances = join_all((0..16).map(|n| async move {
         let (colour, near) = (format!("{{N: \"{n}\"}}"), example("everything", &[]));
-        let near = super::support::definitions::with(near, &format!("env: {colour}"));
+        let near = with(near, &format!("env: {colour}"));
         Sidegate::builder().definition("near", &near).wait_for_servers().start().await
     }));
     let instances = instances.await;
