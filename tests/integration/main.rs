@@ -7,6 +7,7 @@ mod aggregate;
 mod bad_input;
 #[cfg(test)]
 mod changes;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod docs;
