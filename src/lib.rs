@@ -49,6 +49,7 @@
 //! The library prints nothing and installs no signal handlers: the binary does. Only [`subprocess::guard_main`], which runs
 //! as a process of its own, handles signals. Linux only.
 
+pub mod admin;
 pub mod aggregator;
 pub mod binary_resolver;
 pub mod bridge;

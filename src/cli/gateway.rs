@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use http::Method;
 use serde_json::json;
 use sidegate::binary_resolver::{DEFAULT_VERSION, Releases, ResolveError, Resolver, Version};
 use sidegate::config::dirs;
@@ -10,8 +11,9 @@ use sidegate::environment::Environment;
 use sidegate::telemetry::{LogFormat, init_logging};
 use tokio_util::sync::CancellationToken;
 
+use super::control::InstanceSelector;
 use super::output::say;
-use super::progress::Lines;
+use super::progress::progress;
 use super::signals::Signals;
 use super::table::table;
 use super::{Exit, Failure, OutputFormat};
@@ -30,6 +32,8 @@ pub(super) enum GatewayCommand {
         #[arg(long, value_enum, default_value_t)]
         output: OutputFormat,
     },
+    /// Replace the gateway of a running instance by a new process, without a gap
+    Restart(InstanceSelector),
     /// Run the embedded gateway on a configuration file
     Serve {
         /// The configuration: the subset of agentgateway's that sidegate renders
@@ -51,16 +55,27 @@ pub(super) struct Release {
 pub(super) fn run(command: GatewayCommand, environment: &Environment) -> Result<ExitCode, Failure> {
     match command {
         GatewayCommand::Pins { output } => pins(output),
+        GatewayCommand::Restart(instance) => {
+            let gateway = instance.ask(environment, Method::POST, "/v1/gateway/restart")?;
+            let word = |key: &str| gateway[key].as_str().unwrap_or_default().to_owned();
+            say(&format!(
+                "{} {} (process {}) has taken over",
+                word("mode"),
+                word("version"),
+                gateway["pid"]
+            ))?;
+            Ok(ExitCode::SUCCESS)
+        }
         GatewayCommand::Serve { file } => serve(file, environment),
         GatewayCommand::Fetch(release) => {
             let resolver = resolver(&release, environment)?;
-            let verified = block_on(resolver.fetch(release.gateway_version, &Lines::default()))?;
+            let verified = block_on(resolver.fetch(release.gateway_version, &*progress()))?;
             say(&verified.path().display().to_string())?;
             Ok(ExitCode::SUCCESS)
         }
         GatewayCommand::Path(release) => {
             let resolver = resolver(&release, environment)?;
-            match block_on(resolver.cached(release.gateway_version, &Lines::default()))? {
+            match block_on(resolver.cached(release.gateway_version, &*progress()))? {
                 Some(verified) => say(&verified.path().display().to_string())?,
                 None => {
                     let message = format!("agentgateway {} is not in the cache", release.gateway_version);

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use sidegate::config::{GatewayMode, GatewayVersion, Overrides, Settings, listen_address};
 use sidegate::environment::Environment;
@@ -10,7 +9,7 @@ use sidegate::instance::{InstanceOptions, Network, StartError};
 use sidegate::telemetry::{LogFormat, init_logging};
 use url::Url;
 
-use super::progress::Lines;
+use super::progress::progress;
 use super::{ConfigDir, Exit, Failure, OutputFormat};
 
 /// Options of an instance.
@@ -68,6 +67,26 @@ impl InstanceArguments {
         environment: &Environment,
     ) -> Result<InstanceOptions, Failure> {
         let config_dir = self.config_dir.resolve(environment)?;
+        let settings = self.settings(ephemeral, environment)?;
+        let helper = match &settings.helper.value {
+            Some(helper) => helper.clone(),
+            None => std::env::current_exe()?,
+        };
+        Ok(InstanceOptions {
+            settings,
+            config_dir,
+            environment: environment.clone(),
+            helper,
+            open_files: raise_open_files(),
+            ephemeral,
+            network: self.network(ephemeral, environment),
+            progress: progress(),
+        })
+    }
+
+    /// The settings, as they are now.
+    pub(super) fn settings(&self, ephemeral: bool, environment: &Environment) -> Result<Settings, Failure> {
+        let config_dir = self.config_dir.resolve(environment)?;
         let ephemeral_listen = ephemeral.then(|| SocketAddr::from(([127, 0, 0, 1], 0)));
         let gateway_mode = self.gateway.as_deref().map(str::parse::<GatewayMode>).transpose();
         let overrides = Overrides {
@@ -81,22 +100,8 @@ impl InstanceArguments {
             runtime_dir: self.runtime_dir.clone(),
             helper: None,
         };
-        let settings = Settings::load(&config_dir, environment, &overrides)
-            .map_err(|error| Failure::text(Exit::Usage, error.to_string()))?;
-        let helper = match &settings.helper.value {
-            Some(helper) => helper.clone(),
-            None => std::env::current_exe()?,
-        };
-        Ok(InstanceOptions {
-            settings,
-            config_dir,
-            environment: environment.clone(),
-            helper,
-            open_files: raise_open_files(),
-            ephemeral,
-            network: self.network(ephemeral, environment),
-            progress: Arc::new(Lines::default()),
-        })
+        Settings::load(&config_dir, environment, &overrides)
+            .map_err(|error| Failure::text(Exit::Usage, error.to_string()))
     }
 
     /// Nothing is downloaded behind the back of a test: neither for an ephemeral instance nor in CI.

@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: see [`Exit`].
 
+mod control;
 mod example_server;
 mod gateway;
 mod instance;
@@ -10,6 +11,7 @@ mod progress;
 mod run;
 mod serve;
 mod signals;
+mod status;
 mod table;
 mod validate;
 mod version;
@@ -38,6 +40,8 @@ enum Command {
     Serve(Box<serve::ServeArguments>),
     /// Run a command with an instance of its own
     Run(Box<run::RunArguments>),
+    /// Show a running instance, its gateway and its servers
+    Status(status::StatusArguments),
     /// Check definition files and say what is wrong with them
     Validate(validate::ValidateArguments),
     /// Fetch, find and check agentgateway; run the embedded gateway
@@ -85,6 +89,8 @@ enum Exit {
     Invalid = 3,
     /// There is no gateway.
     Gateway = 4,
+    /// There is no instance to ask.
+    NoInstance = 5,
     /// Interrupted before it was done.
     Interrupted = 130,
 }
@@ -167,6 +173,7 @@ fn run(command: Command, environment: &Environment) -> Result<ExitCode, Failure>
     match command {
         Command::Serve(arguments) => serve::run(*arguments, environment),
         Command::Run(arguments) => Ok(run::run(&arguments, environment)),
+        Command::Status(arguments) => status::run(&arguments, environment),
         Command::Validate(arguments) => validate::run(&arguments, environment),
         Command::Gateway(command) => gateway::run(command, environment),
         Command::ExampleServer => example_server::run(),

@@ -1,15 +1,57 @@
 //! What is said while agentgateway is fetched.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::io::IsTerminal as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use indicatif::{ProgressBar, ProgressStyle};
 
 use sidegate::binary_resolver::{Event, Progress};
 
 use super::output::say_error;
 
+/// A bar where stderr is a terminal, lines elsewhere.
+pub(super) fn progress() -> Arc<dyn Progress> {
+    if std::io::stderr().is_terminal() { Arc::new(Bar::default()) } else { Arc::new(Lines::default()) }
+}
+
+/// Shows how far a download is as a bar; everything else as lines.
+#[derive(Debug, Default)]
+struct Bar {
+    bar: Mutex<Option<ProgressBar>>,
+    lines: Lines,
+}
+
+impl Progress for Bar {
+    fn report(&self, event: Event<'_>) {
+        let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Started { total, resumed_at, .. } => {
+                self.lines.report(event);
+                let template = "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+                let style =
+                    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+                let started = total.map_or_else(ProgressBar::no_length, ProgressBar::new).with_style(style);
+                started.set_position(resumed_at);
+                *bar = Some(started);
+            }
+            Event::Received { bytes, .. } => {
+                if let Some(bar) = bar.as_ref() {
+                    bar.set_position(bytes);
+                }
+            }
+            _ => {
+                if let Some(bar) = bar.take() {
+                    bar.finish_and_clear();
+                }
+                self.lines.report(event);
+            }
+        }
+    }
+}
+
 /// Says each step on stderr, and how far a download is at every tenth of it.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+struct Lines {
     tenths: Mutex<u64>,
 }
 

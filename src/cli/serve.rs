@@ -74,7 +74,13 @@ async fn serve(arguments: ServeArguments, environment: &Environment) -> Result<E
             return Err(Failure::text(Exit::Interrupted, format!("ended by {ask} before it was ready")));
         }
     };
-    let rescan = || instance.rescan();
+    let rescan = || {
+        instance.rescan();
+        match arguments.instance.settings(arguments.ephemeral, environment) {
+            Ok(settings) => instance.reload(settings),
+            Err(failure) => failure.say(),
+        }
+    };
     let ask = tokio::select! {
         said = say_ready(&instance, &arguments) => {
             said?;

@@ -8,9 +8,10 @@
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use http::uri::Authority;
@@ -23,16 +24,17 @@ use tracing::{info, warn};
 use super::StartError;
 use super::gateway_child::{GatewayService, Program, ValidateOnly};
 use super::info::{GatewayInfo, PortsInfo};
+use crate::config;
 use crate::error::chain;
-use crate::ports::{Lease, PortRequest, PortSet, ipv6_available};
+use crate::ports::{Lease, Port, PortRequest, PortSet, ipv6_available};
 use crate::reconciler::{Front, FrontGateway};
 use crate::subprocess::{
     Helper, LogFileSettings, OutputSettings, State, StopRecipe, Supervisor, SupervisorSettings,
 };
 use crate::wire::client::Origin;
 use crate::yaml_applier::{
-    self, Applier, ApplierOptions, ApplyError, GatewayKey, GatewayPorts, GatewaySettings, KEY_HEADER,
-    LogLevel,
+    self, Applier, ApplierOptions, ApplyError, GatewayKey, GatewayPorts, GatewaySettings, InvalidLogLevel,
+    KEY_HEADER, LogLevel,
 };
 
 /// How long a gateway has to end after SIGTERM; it has nothing to finish by then.
@@ -52,12 +54,37 @@ pub(super) struct GatewayContext {
     pub(super) logs: PathBuf,
     pub(super) helper: Helper,
     pub(super) env: Vec<(OsString, OsString)>,
-    pub(super) ports: PortRequest,
-    pub(super) log_level: LogLevel,
-    pub(super) frontend_policies: serde_json::Map<String, serde_json::Value>,
+    /// What the next gateway is started with.
+    pub(super) variable: std::sync::Mutex<Variable>,
     /// How long requests through a gateway that was replaced have to end.
     pub(super) drain: Duration,
     pub(super) tracker: TaskTracker,
+}
+
+/// Settings of a gateway that can change from one to the next.
+#[derive(Clone, Debug)]
+pub(super) struct Variable {
+    ports: PortRequest,
+    log_level: LogLevel,
+    frontend_policies: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Variable {
+    pub(super) fn new(settings: &config::GatewaySettings) -> Result<Self, StartError> {
+        let ports = &settings.ports;
+        let port = |number: Option<NonZeroU16>| number.and_then(|number| Port::new(number.get()));
+        let level = settings.log_level.value.as_str();
+        Ok(Self {
+            ports: PortRequest {
+                data: port(ports.data.value),
+                admin: port(ports.admin.value),
+                stats: port(ports.stats.value),
+                readiness: port(ports.readiness.value),
+            },
+            log_level: level.parse().map_err(|error: InvalidLogLevel| StartError::Internal(chain(&error)))?,
+            frontend_policies: settings.frontend_policies.value.clone(),
+        })
+    }
 }
 
 /// One gateway: its leases, its file and its process.
@@ -85,7 +112,8 @@ impl Gateway {
         let directory = context.directory.join(format!("gateway-{number}"));
         let made = std::fs::create_dir(&directory);
         made.map_err(|source| StartError::Directory { path: directory.clone(), source })?;
-        let ports = PortSet::lease(&context.ports)?;
+        let variable = context.variable.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ports = PortSet::lease(&variable.ports)?;
         let key = GatewayKey::random().map_err(|error| StartError::Internal(chain(&error)))?;
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static(KEY_HEADER), key.header_value());
@@ -108,7 +136,7 @@ impl Gateway {
         let applier = Applier::start(
             ApplierOptions {
                 file: file.clone(),
-                settings: Arc::new(settings(context, &ports)),
+                settings: Arc::new(settings(&variable, &ports)),
                 key,
                 validator,
                 reload_deadline: RELOAD_DEADLINE,
@@ -222,7 +250,7 @@ impl Gateway {
     }
 }
 
-fn settings(context: &GatewayContext, ports: &PortSet) -> GatewaySettings {
+fn settings(variable: &Variable, ports: &PortSet) -> GatewaySettings {
     GatewaySettings {
         ports: GatewayPorts {
             data: ports.data.port().into(),
@@ -231,9 +259,9 @@ fn settings(context: &GatewayContext, ports: &PortSet) -> GatewaySettings {
             readiness: ports.readiness.port().into(),
         },
         ipv6: ipv6_available(),
-        log_level: context.log_level.clone(),
+        log_level: variable.log_level.clone(),
         spans: None,
-        frontend_policies: context.frontend_policies.clone(),
+        frontend_policies: variable.frontend_policies.clone(),
     }
 }
 
@@ -341,6 +369,11 @@ impl Gateways {
             old.end().await;
         }
         Ok(info)
+    }
+
+    /// What the next gateway is started with.
+    pub(super) fn set_variable(&self, variable: Variable) {
+        *self.context.variable.lock().unwrap_or_else(PoisonError::into_inner) = variable;
     }
 
     /// Ends the gateway in front, for good.

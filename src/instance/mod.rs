@@ -15,6 +15,8 @@ mod gateway_child;
 mod gateways;
 mod http;
 mod info;
+mod operations;
+mod reload;
 mod runtime_dir;
 mod token;
 
@@ -25,11 +27,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use crate::admin::control::{ControlListener, SOCKET};
 use crate::aggregator::endpoint::Aggregate;
 use crate::aggregator::registry::Registry;
 use crate::binary_resolver::{Progress, Resolver, Version};
@@ -38,13 +41,15 @@ use crate::config::Settings;
 use crate::environment::Environment;
 use crate::error::chain;
 use crate::mcpserver::Reader;
-use crate::ports::{Port, PortRequest, describe_holder};
+use crate::ports::describe_holder;
 use crate::reconciler::{Reconciler, ReconcilerOptions, Retry, Statuses, Surroundings};
 use crate::subprocess::Helper;
 use crate::wire::server::{HostPolicy, ServerConfig, StreamableHttp, serve_connections};
-use crate::yaml_applier::{BridgeDial, InvalidLogLevel};
+use crate::yaml_applier::BridgeDial;
 use gateway_child::{Program, gateway_environment};
-use gateways::{GatewayContext, Gateways};
+use gateways::{GatewayContext, Gateways, Variable};
+use operations::Operations;
+use reload::Reloading;
 use runtime_dir::RuntimeDir;
 use token::Token;
 
@@ -91,6 +96,7 @@ pub struct Instance {
     gateways: Arc<Gateways>,
     runtime_dir: RuntimeDir,
     tracker: TaskTracker,
+    reloads: mpsc::Sender<Settings>,
     /// No more swaps.
     swapping: CancellationToken,
     /// No new calls.
@@ -164,15 +170,12 @@ impl Instance {
             .map_err(|source| StartError::Socket { path: socket.clone(), source })?;
         let bridge = Arc::new(bridge);
 
-        let level = settings.gateway.log_level.value.as_str();
         let gateway_context = GatewayContext {
             directory: runtime_dir.path().to_owned(),
             logs: runtime_dir.logs(),
             helper,
             env: gateway_environment(&environment),
-            ports: port_request(&settings),
-            log_level: level.parse().map_err(|error: InvalidLogLevel| StartError::Internal(chain(&error)))?,
-            frontend_policies: settings.gateway.frontend_policies.value.clone(),
+            variable: std::sync::Mutex::new(Variable::new(&settings.gateway)?),
             drain: settings.drain.value,
             tracker: tracker.clone(),
         };
@@ -205,9 +208,12 @@ impl Instance {
         // Ended before the gateways are: a swap that is under way holds them.
         let swapping = stop.child_token();
         tracker.spawn(swapping.clone().run_until_cancelled_owned(Arc::clone(&gateways).watch_ports()));
+        // Ended as well when other settings are taken over: what it brings may not be wanted any more.
+        let background_fetch = swapping.child_token();
         if let Some((resolver, version)) = choice.fetch {
+            let progress = Arc::clone(&progress);
             let fetching = fetch_and_swap(resolver, version, Arc::clone(&gateways), progress);
-            tracker.spawn(swapping.clone().run_until_cancelled_owned(fetching));
+            tracker.spawn(background_fetch.clone().run_until_cancelled_owned(fetching));
         }
 
         let hosts = HostPolicy::loopback()
@@ -243,6 +249,26 @@ impl Instance {
             token_file: settings.aggregator.token_file.value.clone(),
             gateway: gateways.info().borrow().clone(),
         };
+        let control = ControlListener::bind(runtime_dir.path())
+            .map_err(|source| StartError::Socket { path: runtime_dir.path().join(SOCKET), source })?;
+        let operations = Arc::new(Operations {
+            info: info.clone(),
+            gateways: Arc::clone(&gateways),
+            statuses: reconciler.statuses(),
+        });
+        let handler = move |request| Arc::clone(&operations).handle(request);
+        tracker.spawn(serve_connections(control, handler, stop.clone(), tracker.clone()));
+        let (reloads, reload_requests) = mpsc::channel(1);
+        let reloading = Reloading {
+            gateways: Arc::clone(&gateways),
+            environment: environment.clone(),
+            helper: helper_path.clone(),
+            network,
+            progress,
+            settings: settings.gateway.clone(),
+            background_fetch,
+        };
+        tracker.spawn(swapping.clone().run_until_cancelled_owned(reloading.run(reload_requests)));
         if let Err(error) = runtime_dir.write_instance(&info.file()) {
             warn!(%error, "instance.json cannot be written, so commands will not find this instance");
         }
@@ -258,6 +284,7 @@ impl Instance {
             gateways,
             runtime_dir,
             tracker,
+            reloads,
             swapping,
             stopping,
             stop: stop_guard,
@@ -308,6 +335,14 @@ impl Instance {
     /// Looks at the definitions again, also without an event.
     pub fn rescan(&self) {
         self.reconciler.rescan();
+    }
+
+    /// Takes over settings that can change while the instance runs: those of the gateway, which is swapped where they
+    /// have changed. Returns at once; what comes of it is in the log and in [`gateway`](Self::gateway).
+    pub fn reload(&self, settings: Settings) {
+        if self.reloads.try_send(settings).is_err() {
+            warn!("settings are being taken over already; try again later");
+        }
     }
 
     /// Waits until every server that starts by itself has succeeded or failed once.
@@ -379,17 +414,6 @@ pub fn definition_reader(config_dir: &Path, environment: &Environment, helper: &
 
 /// The variable that stands for our own binary in definitions.
 pub const EXE_VARIABLE: &str = "SIDEGATE_EXE";
-
-fn port_request(settings: &Settings) -> PortRequest {
-    let ports = &settings.gateway.ports;
-    let port = |number: Option<std::num::NonZeroU16>| number.and_then(|number| Port::new(number.get()));
-    PortRequest {
-        data: port(ports.data.value),
-        admin: port(ports.admin.value),
-        stats: port(ports.stats.value),
-        readiness: port(ports.readiness.value),
-    }
-}
 
 fn text(path: &Path) -> Result<String, StartError> {
     let text = path.to_str().map(str::to_owned);

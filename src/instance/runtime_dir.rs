@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tracing::debug;
 
+use crate::admin::control::SOCKET;
+
 /// The longest path of a Unix socket on Linux, in bytes (`sun_path`, without its final zero).
 const LONGEST_SOCKET_PATH: usize = 107;
 
@@ -118,7 +120,9 @@ impl RuntimeDir {
             let begins_with = |prefix: &str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
             if begins_with(GATEWAY_PREFIX) && entry.file_type()?.is_dir() {
                 std::fs::remove_dir_all(entry.path())?;
-            } else if begins_with(CANDIDATE_PREFIX) || name == BRIDGE_SOCKET || name == INSTANCE_FILE {
+            } else if begins_with(CANDIDATE_PREFIX)
+                || [BRIDGE_SOCKET, SOCKET, INSTANCE_FILE].iter().any(|known| name == *known)
+            {
                 std::fs::remove_file(entry.path())?;
             }
         }

@@ -31,12 +31,14 @@ fn help() {
         &[],
         &["serve"],
         &["run"],
+        &["status"],
         &["validate"],
         &["gateway"],
         &["gateway", "fetch"],
         &["gateway", "path"],
         &["gateway", "verify"],
         &["gateway", "pins"],
+        &["gateway", "restart"],
         &["gateway", "serve"],
         &["example-server"],
         &["version"],
@@ -57,8 +59,11 @@ fn help_of_every_command_is_a_snapshot() {
         let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
         list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
     };
-    assert_eq!(commands(&[]), ["serve", "run", "validate", "gateway", "example-server", "version", "help"]);
-    assert_eq!(commands(&["gateway"]), ["fetch", "path", "verify", "pins", "serve", "help"]);
+    assert_eq!(
+        commands(&[]),
+        ["serve", "run", "status", "validate", "gateway", "example-server", "version", "help"]
+    );
+    assert_eq!(commands(&["gateway"]), ["fetch", "path", "verify", "pins", "restart", "serve", "help"]);
 }
 
 #[test]

@@ -1,0 +1,5 @@
+//! Administration of a running instance by its owner: the control socket.
+//!
+//! Knows nothing of what the operations do: they come in as a handler.
+
+pub mod control;
