@@ -77,7 +77,8 @@ fn commands_that_are_shown_exist() {
         // In prose, what is in backquotes and is a whole command line.
         let prose = text.split('`').skip(1).step_by(2).filter(|code| !code.contains('\n')).map(str::to_owned);
         for command in shown.chain(prose.filter(|code| code.starts_with("sidegate "))) {
-            let words: Vec<&str> = command.split_whitespace().collect();
+            // What follows two dashes is another program's.
+            let words: Vec<&str> = command.split_whitespace().take_while(|word| *word != "--").collect();
             match words.as_slice() {
                 // A subcommand of its own, which clap does not know.
                 ["sidegate", "__guard", ..] => {}
