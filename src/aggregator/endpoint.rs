@@ -77,30 +77,17 @@ impl Aggregate {
                 };
                 // The limit itself is of no interest: either way the news is told now.
                 let _ = tokio::time::timeout(ANNOUNCE_AT_LATEST, quiet).await;
+                // Under the lock: who has come by now has found this catalogue or an older one.
+                let mut clients = lock(&self.clients);
                 let catalogue = Arc::clone(&catalogues.borrow_and_update());
                 if catalogue.tools_result() != announced.tools_result() {
-                    self.tell_clients("notifications/tools/list_changed", &catalogue);
+                    tell(&mut clients, "notifications/tools/list_changed", &catalogue);
                 }
                 announced = catalogue;
             }
         };
         // Ends with `stop`; there is nothing to tell any more then.
         let _ = stop.run_until_cancelled(announcing).await;
-    }
-
-    /// Tells everyone of `catalogue`, but for those who came when it was there already: to them it is no change.
-    fn tell_clients(&self, method: &str, catalogue: &Arc<Catalogue>) {
-        let text = rpc::notification(method, None);
-        let mut clients = lock(&self.clients);
-        clients.retain(|client| match client.upgrade() {
-            Some(client) => {
-                if client.first_catalogue.as_ptr() != Arc::as_ptr(catalogue) {
-                    client.handle.standalone().push(text.clone(), Weight::Droppable);
-                }
-                true
-            }
-            None => false,
-        });
     }
 
     fn list_tools(&self, id: &str, params: Option<&str>) -> Result<bytestring::ByteString, RpcError> {
@@ -172,13 +159,15 @@ impl Endpoint for Aggregate {
             r#"{{"protocolVersion":"{version}","capabilities":{{"tools":{{"listChanged":true}}}},"serverInfo":{{"name":"sidegate","title":"Sidegate","version":"{}"}}}}"#,
             env!("CARGO_PKG_VERSION"),
         );
+        let mut clients = lock(&self.clients);
         let client = Arc::new(Client {
             handle: handle.clone(),
             calls: Mutex::default(),
             closed: CancellationToken::new(),
             first_catalogue: Arc::downgrade(&self.catalogue()),
         });
-        lock(&self.clients).push(Arc::downgrade(&client));
+        clients.push(Arc::downgrade(&client));
+        drop(clients);
         debug!(session = ?handle.id(), %version, "a client has connected");
         Ok(Opened { session: client, response: rpc::result(id, &result), version })
     }
@@ -279,6 +268,20 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|calls| *calls -= 1);
     }
+}
+
+/// Tells everyone of `catalogue`, but for those who have found it when they came: to them it is no change.
+fn tell(clients: &mut Vec<Weak<Client>>, method: &str, catalogue: &Arc<Catalogue>) {
+    let text = rpc::notification(method, None);
+    clients.retain(|client| match client.upgrade() {
+        Some(client) => {
+            if client.first_catalogue.as_ptr() != Arc::as_ptr(catalogue) {
+                client.handle.standalone().push(text.clone(), Weight::Droppable);
+            }
+            true
+        }
+        None => false,
+    });
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
