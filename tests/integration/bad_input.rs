@@ -5,12 +5,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use http::{Method, StatusCode};
 use rstest::rstest;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use super::support::definitions::{built_in, example, remote, spec, stdio, with};
 use super::support::mcp_client::{Http, RawResponse};
 use super::support::sidegate::Builder;
-use super::support::{McpClient, Sidegate, eventually};
+use super::support::{McpClient, Sidegate, Upstream, eventually, leaks};
 
 /// Definition files that are wrong, each with where and what `validate` says.
 const WRONG: [(&str, &str, &str); 9] = [
@@ -185,11 +184,13 @@ async fn a_call_that_kills_its_server_is_answered() {
 
 #[tokio::test]
 async fn a_listen_port_that_is_taken_names_its_holder() {
-    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = taken.local_addr().unwrap();
-    let ended = Sidegate::builder().listen(address).run().await;
+    // A process of its own: this one is forked by tests beside this, and a fork holds the port for a moment as well.
+    let holder = Upstream::everything(&[]).await;
+    let address = holder.url.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
+    let [process] = &leaks::processes(&holder.tag)[..] else { panic!("one process has the tag") };
+    let ended = Sidegate::builder().listen(&address).run().await;
     assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(1), ""));
-    let holder = format!("error: cannot listen on {address}: it is taken by pid {} (", std::process::id());
+    let holder = format!("error: cannot listen on {address}: it is taken by pid {} (", process.pid);
     assert!(ended.stderr.contains(&holder), "{}", ended.stderr);
     assert!(
         ended.stderr.contains("hint: stop that process, or choose another address with --listen"),
