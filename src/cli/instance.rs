@@ -131,7 +131,11 @@ fn raise_open_files() -> Option<u64> {
 
 /// What a start that failed tells.
 pub(super) fn start_failure(error: StartError) -> Failure {
-    let exit = if error.is_gateway() { Exit::Gateway } else { Exit::Failed };
+    let exit = match () {
+        () if error.is_gateway() => Exit::Gateway,
+        () if error.is_usage() => Exit::Usage,
+        () => Exit::Failed,
+    };
     let hint = error.hint();
     Failure::new(exit, error).maybe_hint(hint)
 }

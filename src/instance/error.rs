@@ -73,6 +73,11 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Whether the settings are what is wrong.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Unsupported(_) | Self::Token(_))
+    }
+
     /// Whether the gateway is what is missing.
     pub fn is_gateway(&self) -> bool {
         matches!(self, Self::Resolve(_) | Self::Gateway(_) | Self::Ports(_))

@@ -38,6 +38,8 @@ pub fn init_logging(format: LogFormat, default: &str, environment: &Environment)
         .with_env_filter(filter)
         .with_timer(Time { shown: !supervised })
         .with_target(false)
+        // It would be told on stderr, which is what has just failed, by a macro that panics then.
+        .log_internal_errors(false)
         .with_ansi(!no_color && std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let initialised = match format {

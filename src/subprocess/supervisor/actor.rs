@@ -268,15 +268,18 @@ impl<S: Service, L: Launcher> Actor<S, L> {
     fn enter(&mut self, next: State, reason: &str) {
         let from = self.state.borrow().name();
         let pid = next.pid().or_else(|| self.state.borrow().pid());
-        let uptime = self.spawned.map(|spawned| spawned.elapsed());
+        let uptime = self.spawned.map(|spawned| tracing::field::debug(spawned.elapsed()));
         if next.pid().is_none() {
             self.spawned = None;
         }
         let (child, to) = (&self.settings.name, next.name());
         if matches!(next, State::Backoff { .. } | State::Failed(_)) {
-            tracing::warn!(%child, from, to, pid, ?uptime, reason, "child changed state");
+            tracing::warn!(%child, from, to, pid, uptime, reason, "child changed state");
+        } else if from == to {
+            // More is known of the same state.
+            tracing::debug!(%child, to, pid, uptime, reason, "child goes on");
         } else {
-            tracing::info!(%child, from, to, pid, ?uptime, reason, "child changed state");
+            tracing::info!(%child, from, to, pid, uptime, reason, "child changed state");
         }
         self.state.send_replace(next);
     }
