@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::upstream::Upstream;
 use crate::mcpserver::ServerName;
@@ -33,12 +34,18 @@ pub struct Link {
     server: ServerName,
     limits: Mutex<Limits>,
     current: watch::Sender<Option<Arc<Upstream>>>,
+    retired: CancellationToken,
 }
 
 impl Link {
     /// A way without a session yet.
     pub fn new(server: ServerName, limits: Limits) -> Arc<Self> {
-        Arc::new(Self { server, limits: Mutex::new(limits), current: watch::Sender::new(None) })
+        Arc::new(Self {
+            server,
+            limits: Mutex::new(limits),
+            current: watch::Sender::new(None),
+            retired: CancellationToken::new(),
+        })
     }
 
     /// The server's name.
@@ -61,6 +68,12 @@ impl Link {
         self.current.send_replace(upstream);
     }
 
+    /// Takes the session out for good: the server is removed, or gets another way. Nobody waits here any more.
+    pub fn retire(&self) {
+        self.set(None);
+        self.retired.cancel();
+    }
+
     /// The session there is at the moment and that is not lost; waits for one if need be, at most
     /// [`Limits::timeout`].
     pub async fn session(&self) -> Option<Arc<Upstream>> {
@@ -74,7 +87,24 @@ impl Link {
             }
         }
         let mut receiver = self.current.subscribe();
-        let waiting = receiver.wait_for(usable);
-        tokio::time::timeout(self.limits().timeout, waiting).await.ok()?.ok()?.clone()
+        let waiting = self.retired.run_until_cancelled(receiver.wait_for(usable));
+        tokio::time::timeout(self.limits().timeout, waiting).await.ok()??.ok()?.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_way_that_is_retired() {
+        let link = Link::new("a".parse().unwrap(), Limits::default());
+        let started = Instant::now();
+        let (session, ()) = tokio::join!(link.session(), async { link.retire() });
+        assert!(session.is_none());
+        assert!(link.session().await.is_none());
+        assert_eq!(started.elapsed(), Duration::ZERO);
     }
 }

@@ -178,7 +178,7 @@ impl Task {
             }
         };
         self.shared.registry.withdraw(&self.definition.name);
-        self.link.set(None);
+        self.link.retire();
         if let Some(done) = done {
             // Whoever asked may have lost interest.
             let _ = done.send(());
@@ -215,6 +215,7 @@ impl Task {
                     }
                     Next::End(_) => {
                         self.shared.registry.withdraw(&self.definition.name);
+                        self.link.retire();
                         close(upstream, self.shared.drain).await;
                     }
                 }
