@@ -31,7 +31,10 @@ pub struct Decoder {
     /// A byte order mark may still come.
     at_start: bool,
     limit: usize,
+    /// The id of the event that is being read, which later events inherit.
     id: Option<ByteString>,
+    /// The id of the last event that was read to its end.
+    last_id: Option<ByteString>,
     name: Option<ByteString>,
     data: Option<Data>,
     retry: Option<Duration>,
@@ -69,6 +72,7 @@ impl Decoder {
             at_start: true,
             limit,
             id: None,
+            last_id: None,
             name: None,
             data: None,
             retry: None,
@@ -85,15 +89,15 @@ impl Decoder {
         self.retry
     }
 
-    /// The id to resume after, as `Last-Event-ID`.
+    /// The id to resume after, as `Last-Event-ID`: that of the last whole event. One that was cut is told again.
     pub fn last_event_id(&self) -> Option<&ByteString> {
-        self.id.as_ref()
+        self.last_id.as_ref()
     }
 
     /// Begins with a new body. What was half read is forgotten; the last event id and the retry time stay.
     pub fn restart(&mut self) {
-        let (limit, id, retry) = (self.limit, self.id.take(), self.retry);
-        *self = Self { id, retry, ..Self::new(limit) };
+        let (limit, id, retry) = (self.limit, self.last_id.take(), self.retry);
+        *self = Self { id: id.clone(), last_id: id, retry, ..Self::new(limit) };
     }
 
     /// The next whole event, or `None` when more chunks are needed.
@@ -104,6 +108,7 @@ impl Decoder {
     pub fn next_event(&mut self) -> Result<Option<Event>, DecodeError> {
         while let Some(line) = self.line()? {
             if line.is_empty() {
+                self.last_id.clone_from(&self.id);
                 let (name, data) = (self.name.take(), self.data.take());
                 if let Some(data) = data {
                     let data = ByteString::try_from(data.into_bytes()).map_err(|_| DecodeError::NotUtf8)?;
