@@ -376,7 +376,8 @@ impl Session {
                 tries = 0;
             }
             resumed_after = Some(last.clone());
-            let wait = events.decoder.retry().unwrap_or(FIRST_WAIT * 2u32.pow(tries));
+            // However eager the server is, it is not asked all the time.
+            let wait = events.decoder.retry().unwrap_or_default().max(FIRST_WAIT * 2u32.pow(tries));
             tries += 1;
             tokio::time::sleep(wait.min(LONGEST_WAIT)).await;
             match self.get(Some(&last)).await {
