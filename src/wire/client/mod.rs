@@ -47,3 +47,6 @@ impl Default for Pool {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,362 @@
+//! Sessions against a server that the test plays itself, over real sockets.
+
+mod closing;
+mod listening;
+mod server;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use self::server::{Server, soon};
+use super::*;
+use crate::wire::message::Message;
+use crate::wire::rpc;
+
+const NOTE: &str = r#"{"jsonrpc":"2.0","method":"note"}"#;
+
+const INITIALIZED: &str =
+    r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{}}}"#;
+
+/// The answer to the first request after `initialize`.
+const ANSWER: &str = r#"{"jsonrpc":"2.0","id":2,"result":{}}"#;
+
+/// An answer to any request: an error that the server could not attribute.
+const UNATTRIBUTED: &str = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"what?"}}"#;
+
+fn config(origin: watch::Receiver<Arc<Origin>>) -> ClientConfig {
+    ClientConfig {
+        origin,
+        path: http::uri::PathAndQuery::from_static("/mcp"),
+        headers: http::HeaderMap::new(),
+        route_marker: None,
+        max_message: 1000,
+    }
+}
+
+fn config_for(server: &Server) -> ClientConfig {
+    config(watch::Sender::new(Arc::clone(&server.origin)).subscribe())
+}
+
+async fn opening(config: ClientConfig, tracker: &TaskTracker) -> Result<(Session, Message), ClientError> {
+    Session::open(Pool::new(), config, tracker.clone(), "{}", "{}").await
+}
+
+/// An open session.
+async fn open_with(server: &mut Server, config: ClientConfig, tracker: &TaskTracker) -> Arc<Session> {
+    let script = async {
+        server.next().await.initialized();
+        server.next().await.status(202, "");
+    };
+    let (opened, ()) = tokio::join!(opening(config, tracker), script);
+    Arc::new(opened.unwrap().0)
+}
+
+async fn open(server: &mut Server) -> Arc<Session> {
+    let config = config_for(server);
+    open_with(server, config, &TaskTracker::new()).await
+}
+
+/// An open session with a server that gives no session id.
+async fn open_without_id(server: &mut Server) -> Arc<Session> {
+    let (config, tracker) = (config_for(server), TaskTracker::new());
+    let script = async {
+        server.next().await.json(INITIALIZED);
+        server.next().await.status(202, "");
+    };
+    let (opened, ()) = tokio::join!(opening(config, &tracker), script);
+    Arc::new(opened.unwrap().0)
+}
+
+/// Sends a request; gives its answer, and the messages that came before.
+async fn ask(session: &Session) -> (Result<String, ClientError>, Vec<String>) {
+    let id = session.next_id();
+    let mut said = Vec::new();
+    let request = rpc::request(id, "m", "{}");
+    let answer = session.request(request, id, &mut |message| said.push(message.text().to_string())).await;
+    (answer.map(|answer| answer.text().to_string()), said)
+}
+
+#[tokio::test]
+async fn every_request_of_a_session_names_it() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let ((answer, said), ()) = tokio::join!(ask(&session), async {
+        let asked = server.next().await;
+        assert_eq!(asked.header("mcp-session-id"), "s-1");
+        assert_eq!(asked.header("mcp-protocol-version"), "2025-11-25");
+        assert_eq!(asked.header("accept"), "application/json, text/event-stream");
+        assert_eq!(asked.body, r#"{"jsonrpc":"2.0","id":2,"method":"m","params":{}}"#);
+        asked.json(ANSWER);
+    });
+    assert_eq!((answer.unwrap().as_str(), said), (ANSWER, vec![]));
+}
+
+#[tokio::test]
+async fn what_comes_before_the_answer_is_told_however_it_is_cut() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let text = format!("id: a\r\ndata:\r\n\r\n: alive\n\nevent: message\ndata: {NOTE}\n\ndata: {ANSWER}\n\n");
+    let ((answer, said), ()) = tokio::join!(ask(&session), async {
+        let stream = server.next().await.events();
+        text.as_bytes().chunks(7).for_each(|piece| stream.send(std::str::from_utf8(piece).unwrap()));
+    });
+    assert_eq!((answer.unwrap().as_str(), said), (ANSWER, vec![NOTE.to_owned()]));
+}
+
+#[tokio::test]
+async fn a_json_answer_may_come_in_pieces() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let ((answer, _), ()) = tokio::join!(ask(&session), async {
+        let body = server.next().await.head(200, &[("content-type", "Application/JSON")]);
+        let (first, second) = ANSWER.split_at(10);
+        body.send(first);
+        body.send(second);
+    });
+    assert_eq!(answer.unwrap(), ANSWER);
+}
+
+#[tokio::test]
+async fn an_error_without_an_id_is_the_answer_to_its_request() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let ((answer, _), ()) = tokio::join!(ask(&session), async { server.next().await.json(UNATTRIBUTED) });
+    assert_eq!(answer.unwrap(), UNATTRIBUTED);
+    let ((answer, _), ()) = tokio::join!(ask(&session), async {
+        server.next().await.events().message(UNATTRIBUTED);
+    });
+    assert_eq!(answer.unwrap(), UNATTRIBUTED);
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_an_error() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let foreign = r#"{"jsonrpc":"2.0","id":99,"result":{}}"#;
+    let ((answer, _), ()) = tokio::join!(ask(&session), async { server.next().await.json(foreign) });
+    assert_eq!(answer.unwrap_err().to_string(), "the server answered request 2 with result 99");
+    let ((answer, _), ()) = tokio::join!(ask(&session), async { server.next().await.json("<html>") });
+    assert!(matches!(answer, Err(ClientError::Message(_))), "{answer:?}");
+    let ((answer, _), ()) = tokio::join!(ask(&session), async { server.next().await.status(202, "") });
+    let text = answer.unwrap_err().to_string();
+    assert_eq!(text, "the server answered with HTTP 202 Accepted and no content, which is no answer");
+}
+
+#[tokio::test]
+async fn answers_that_are_too_large_are_not_read_on() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let long = "x".repeat(600);
+    let ((answer, _), body) = tokio::join!(ask(&session), async {
+        let body = server.next().await.head(200, &[("content-type", "application/json")]);
+        body.send(&long);
+        body.send(&long);
+        body
+    });
+    assert!(matches!(answer, Err(ClientError::TooLarge { limit: 1000 })), "{answer:?}");
+    body.given_up().await;
+
+    let ((answer, _), body) = tokio::join!(ask(&session), async {
+        let body = server.next().await.events();
+        body.send(&format!("data: {long}\n"));
+        body.send(&format!("data: {long}\n"));
+        body
+    });
+    assert!(matches!(answer, Err(ClientError::Stream(_) | ClientError::TooLarge { .. })), "{answer:?}");
+    body.given_up().await;
+}
+
+#[tokio::test]
+async fn a_broken_stream_is_resumed_after_its_last_event() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let ((answer, said), ()) = tokio::join!(ask(&session), async {
+        let stream = server.next().await.events();
+        stream.send(&format!("id: 1-1\ndata: {NOTE}\n\n"));
+        // Half an event, which the next stream tells again.
+        stream.send("id: 1-2\ndata: {");
+        stream.break_off();
+        let asked = server.next().await;
+        assert_eq!((&asked.method, asked.header("last-event-id")), (&http::Method::GET, "1-1"));
+        let stream = asked.events();
+        stream.message(NOTE);
+        stream.message(ANSWER);
+    });
+    assert_eq!((answer.unwrap().as_str(), said.len()), (ANSWER, 2));
+}
+
+#[tokio::test]
+async fn a_stream_without_ids_is_not_resumed() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let ((answer, _), ()) = tokio::join!(ask(&session), async {
+        server.next().await.events().message(NOTE);
+    });
+    assert!(matches!(answer, Err(ClientError::NoAnswer)), "{answer:?}");
+    let ((answer, _), ()) = tokio::join!(ask(&session), async {
+        server.next().await.events().break_off();
+    });
+    assert!(matches!(answer, Err(ClientError::Body(_))), "{answer:?}");
+    assert!(answer.unwrap_err().was_sent());
+    server.assert_nothing_asked();
+}
+
+/// More often than a stream without progress is resumed.
+const OFTEN: u32 = 12;
+
+// The clock is stopped: it goes on whenever everybody waits.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_comes_closer_to_its_answer_is_resumed_as_often_as_the_server_likes() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let ((answer, _), ()) = tokio::join!(ask(&session), async {
+        let mut asked = server.next_at_last().await;
+        for number in 0..OFTEN {
+            asked.events().send(&format!("id: 1-{number}\ndata:\n\n"));
+            asked = server.next_at_last().await;
+            assert_eq!(asked.header("last-event-id"), format!("1-{number}"));
+        }
+        for _ in 0..OFTEN {
+            // Progress without new ids.
+            asked.events().message(NOTE);
+            asked = server.next_at_last().await;
+        }
+        asked.events().message(ANSWER);
+    });
+    assert_eq!(answer.unwrap(), ANSWER);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_without_progress_is_given_up() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let script = async {
+        let mut resumed = 0;
+        server.next_at_last().await.events().send("id: 1-0\ndata:\n\n");
+        loop {
+            drop(server.next_at_last().await.events());
+            resumed += 1;
+            assert!(resumed < OFTEN);
+        }
+    };
+    tokio::select! {
+        (answer, _) = ask(&session) => assert!(matches!(answer, Err(ClientError::NoAnswer)), "{answer:?}"),
+        () = script => {}
+    }
+}
+
+#[tokio::test]
+async fn a_server_says_how_long_to_wait_before_a_stream_is_resumed() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    for (retry, least) in [(200, 200), (0, 50)] {
+        let ((answer, _), ()) = tokio::join!(ask(&session), async {
+            let asked = server.next().await;
+            let stream = asked.events();
+            stream.send(&format!("retry: {retry}\nid: 1-1\ndata:\n\n"));
+            let ended = std::time::Instant::now();
+            drop(stream);
+            let asked = server.next().await;
+            assert!(ended.elapsed().as_millis() >= least, "{retry}: after {:?}", ended.elapsed());
+            asked.events().message(UNATTRIBUTED);
+        });
+        answer.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_resumed_broke_for_the_first_reason() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    for status in [400, 404, 405] {
+        let ((answer, _), ()) = tokio::join!(ask(&session), async {
+            let stream = server.next().await.events();
+            stream.send("id: 1-1\ndata:\n\n");
+            stream.break_off();
+            server.next().await.status(status, "no such session");
+        });
+        assert!(matches!(answer, Err(ClientError::Body(_))), "{status}: {answer:?}");
+    }
+    server.assert_nothing_asked();
+}
+
+#[tokio::test]
+async fn redirects_are_told_and_not_followed() {
+    let (mut server, mut elsewhere) = (Server::start().await, Server::start().await);
+    let session = open(&mut server).await;
+    let target = "http://127.0.0.1:1/elsewhere";
+    let ((answer, _), ()) = tokio::join!(ask(&session), async {
+        drop(server.next().await.head(307, &[("location", target)]));
+    });
+    let error = answer.unwrap_err();
+    let expected = format!(
+        "HTTP 307 Temporary Redirect: redirects are not followed; the server points to {target}, use that as url"
+    );
+    assert_eq!(error.to_string(), expected);
+    server.assert_nothing_asked();
+    elsewhere.assert_nothing_asked();
+}
+
+#[tokio::test]
+async fn a_lost_session_is_told_from_other_refusals() {
+    let mut server = Server::start().await;
+    let with_id = open(&mut server).await;
+    let without_id = open_without_id(&mut server).await;
+    for (session, status, text, lost) in [
+        (&with_id, 404, "", true),
+        (&with_id, 400, "Bad Request: No valid Session ID provided", true),
+        (&with_id, 400, "no such argument", false),
+        (&with_id, 401, "no session", false),
+        (&without_id, 404, "no session", false),
+        (&without_id, 400, "no session", false),
+    ] {
+        let ((answer, _), ()) =
+            tokio::join!(ask(session), async { server.next().await.status(status, text) });
+        let error = answer.unwrap_err();
+        assert_eq!(error.is_session_lost(), lost, "{error}");
+        assert!(error.was_sent());
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_gateway_is_none_of_the_server() {
+    let mut server = Server::start().await;
+    let marker = http::HeaderName::from_static("x-route");
+    let config = ClientConfig { route_marker: Some(marker), ..config_for(&server) };
+    let session = open_with(&mut server, config, &TaskTracker::new()).await;
+    for (status, text, headers, lost, sent) in [
+        (404, "route not found", &[][..], false, false),
+        (404, "", &[("x-route", "1")], true, true),
+        (503, "upstream call failed: Connect: refused", &[], false, false),
+        (503, "upstream call failed: reset", &[], false, true),
+    ] {
+        let ((answer, _), ()) = tokio::join!(ask(&session), async {
+            server.next().await.head(status, headers).send(text);
+        });
+        let error = answer.unwrap_err();
+        assert_eq!((error.is_session_lost(), error.was_sent()), (lost, sent), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connection_has_sent_nothing() {
+    // Bound, so that nobody else gets the port, and not listening.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let authority = socket.local_addr().unwrap().to_string().parse().unwrap();
+    let origin = watch::Sender::new(Origin::new(authority, http::HeaderMap::new())).subscribe();
+    let error = soon(opening(config(origin), &TaskTracker::new())).await.unwrap_err();
+    assert!(matches!(error, ClientError::Connect(_)) && !error.was_sent(), "{error}");
+}
+
+#[tokio::test]
+async fn a_request_whose_connection_breaks_is_not_sent_again() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let ((answer, _), ()) = tokio::join!(ask(&session), async { drop(server.next().await) });
+    let error = answer.unwrap_err();
+    assert!(matches!(error, ClientError::Send(_)) && error.was_sent(), "{error}");
+    server.assert_nothing_asked();
+}
