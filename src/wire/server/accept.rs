@@ -125,3 +125,103 @@ where
         debug!(%error, "connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body_util::BodyExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::sync::{Notify, mpsc};
+
+    use super::*;
+
+    /// More than the buffers of a connection hold.
+    const LONG: usize = 64 << 20;
+
+    /// Longer than anything takes; with a stopped clock it costs nothing.
+    const NEVER: Duration = Duration::from_secs(3600);
+
+    /// A server that reads a body, says so, waits for `go`, and answers with `size` bytes.
+    struct Serving {
+        stop: CancellationToken,
+        tracker: TaskTracker,
+        begun: mpsc::UnboundedReceiver<()>,
+        go: Arc<Notify>,
+        client: TcpStream,
+    }
+
+    impl Serving {
+        async fn start(size: usize, request: &str) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+            let ((sender, begun), go) = (mpsc::unbounded_channel(), Arc::new(Notify::new()));
+            let handler = {
+                let go = Arc::clone(&go);
+                move |request: Request<Incoming>| {
+                    let (sender, go) = (sender.clone(), Arc::clone(&go));
+                    async move {
+                        sender.send(()).unwrap();
+                        // The client is cut off when this fails.
+                        let _ = request.into_body().collect().await;
+                        go.notified().await;
+                        Response::new(Body::text(vec![b'x'; size]))
+                    }
+                }
+            };
+            tracker.spawn(serve_connections(listener, handler, stop.clone(), tracker.clone()));
+            client.write_all(request.as_bytes()).await.unwrap();
+            let mut serving = Self { stop, tracker, begun, go, client };
+            serving.begun.recv().await.unwrap();
+            serving
+        }
+
+        async fn assert_ends(&self) {
+            self.stop.cancel();
+            self.tracker.close();
+            tokio::time::timeout(NEVER, self.tracker.wait()).await.unwrap();
+        }
+    }
+
+    const WHOLE: &str = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\nhi";
+    const HALF: &str = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\nh";
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_half_a_request_is_not_waited_for() {
+        Serving::start(0, HALF).await.assert_ends().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_not_waited_for() {
+        let mut serving = Serving::start(LONG, WHOLE).await;
+        serving.go.notify_one();
+        // The head has come, so that the body is on its way.
+        serving.client.read_u8().await.unwrap();
+        serving.assert_ends().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed_at_once() {
+        let mut serving = Serving::start(0, WHOLE).await;
+        serving.go.notify_one();
+        let mut head = [0; 12];
+        serving.client.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+        let before = tokio::time::Instant::now();
+        serving.assert_ends().await;
+        assert!(before.elapsed() < LAST_MOMENT);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_under_way_is_answered() {
+        let mut serving = Serving::start(3, WHOLE).await;
+        serving.stop.cancel();
+        serving.go.notify_one();
+        let mut answer = String::new();
+        serving.client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nxxx"), "{answer}");
+        serving.assert_ends().await;
+    }
+}

@@ -1,10 +1,12 @@
 use std::sync::Mutex;
 
 use http_body_util::Full;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::wire::rpc;
+use crate::wire::server::serve_connections;
 use crate::wire::stream::Weight;
 
 /// Answers `echo` at once, `noisy` after a notification, `wait` when told to, `drop` never.
@@ -51,6 +53,7 @@ impl Endpoint for Echo {
             "noisy" => reply.send(rpc::notification("note", None), Weight::Droppable),
             "wait" => self.release.acquire().await.unwrap().forget(),
             "push" => session.0.standalone().push(rpc::notification("pushed", None), Weight::Droppable),
+            "flood" => return reply.answer(rpc::result(id, &flood(&session.0).await.to_string())),
             "end" => session.0.end(),
             "drop" => return,
             _ => {}
@@ -69,6 +72,18 @@ impl Endpoint for Echo {
 
 fn json_text(text: &str) -> String {
     crate::wire::json::quoted(text)
+}
+
+/// Says more on the GET stream than any buffer holds; gives how many messages were dropped.
+async fn flood(session: &SessionHandle) -> u64 {
+    let params = json_text(&"x".repeat(64 << 10));
+    let note = rpc::notification("note", Some(&format!("[{params}]")));
+    for _ in 0..4096 {
+        session.standalone().push(note.clone(), Weight::Droppable);
+        // The connection takes what it can.
+        tokio::task::yield_now().await;
+    }
+    session.standalone().dropped()
 }
 
 type Server = Arc<StreamableHttp<Echo>>;
@@ -186,6 +201,33 @@ async fn the_get_stream_carries_what_belongs_to_no_request() {
     post(&server, &session, &call("push")).await;
     let frame = stream.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(frame, "id: 0-1\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"pushed\"}\n\n");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_stream_costs_no_memory() {
+    let (server, _) = server(ServerConfig::default());
+    let session = open(&server, "{}").await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let handler = {
+        let server = Arc::clone(&server);
+        move |request| Arc::clone(&server).handle(request)
+    };
+    server.tracker.spawn(serve_connections(listener, handler, server.stop.clone(), server.tracker.clone()));
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+    let get = format!(
+        "GET /mcp HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\nmcp-session-id: {session}\r\n\r\n"
+    );
+    client.write_all(get.as_bytes()).await.unwrap();
+    // The stream is open, and nothing more of it is read.
+    client.read_u8().await.unwrap();
+    let answer = post(&server, &session, &call("flood")).await;
+    let dropped = answer.body.rsplit(':').next().unwrap().trim_end_matches('}').parse::<u64>().unwrap();
+    assert!(dropped > 0, "everything is in a buffer somewhere");
+    server.close_sessions().await;
+    server.tracker.close();
+    server.stop.cancel();
+    server.tracker.wait().await;
 }
 
 #[tokio::test]
