@@ -20,6 +20,8 @@ mod peers;
 #[cfg(test)]
 mod resolver;
 #[cfg(test)]
+mod run;
+#[cfg(test)]
 mod shutdown;
 #[cfg(test)]
 mod subprocess;

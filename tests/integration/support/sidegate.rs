@@ -56,6 +56,16 @@ pub(crate) struct Ports {
     pub(crate) readiness: Option<u16>,
 }
 
+/// A command that runs. Killed when dropped; a test that panics shows its stderr.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) tag: Tag,
+    child: Child,
+    stdout: Output,
+    stderr: Output,
+    directory: Arc<TempDir>,
+}
+
 /// How an instance ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -132,8 +142,7 @@ impl Sidegate {
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let pid = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
-        rustix::process::kill_process(pid.expect("it still runs"), signal).unwrap();
+        send(&self.child, signal);
     }
 
     /// Sends SIGTERM and waits for the end.
@@ -153,6 +162,32 @@ impl Sidegate {
         let status = within("the end of sidegate", self.child.wait()).await.unwrap();
         let (stdout, stderr) = (self.stdout.finish().await, self.stderr.finish().await);
         Ended { status, stdout, stderr, directory: Arc::clone(&self.directory) }
+    }
+}
+
+impl Begun {
+    /// The first line that it prints on stdout.
+    pub(crate) async fn first_line(&mut self) -> String {
+        within("a line on stdout", self.stdout.first_line()).await.expect("stdout is open")
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        send(&self.child, signal);
+    }
+
+    /// Waits until it ends. The first line is not in [`Ended::stdout`] where it was taken.
+    pub(crate) async fn wait(mut self) -> Ended {
+        let status = within("the end of sidegate", self.child.wait()).await.unwrap();
+        let (stdout, stderr) = (self.stdout.finish().await, self.stderr.finish().await);
+        Ended { status, stdout, stderr, directory: Arc::clone(&self.directory) }
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            show(&self.stderr.text());
+        }
     }
 }
 
@@ -254,29 +289,35 @@ impl Builder {
 
     /// Runs another command of the binary on these files.
     pub(crate) async fn command(self, arguments: &[&str]) -> Ended {
-        let mut command = Command::new(binary());
+        self.begin(arguments).wait().await
+    }
+
+    /// Starts another command of the binary on these files.
+    pub(crate) fn begin(self, arguments: &[&str]) -> Begun {
+        let mut command = self.executable();
         command.args(arguments);
-        let (mut child, mut stdout, mut stderr) = self.spawn_with(command);
-        let status = within("the end of sidegate", child.wait()).await.unwrap();
-        let (stdout, stderr) = (stdout.finish().await, stderr.finish().await);
-        Ended { status, stdout, stderr, directory: self.directory }
+        let (child, stdout, stderr) = self.spawn_with(command);
+        Begun { tag: self.tag, child, stdout, stderr, directory: self.directory }
     }
 
     fn spawn(&self) -> (Child, Output, Output) {
-        let mut command = if self.through_shell {
-            // `wait`, as a shell replaces itself by its last command.
-            let mut shell = Command::new("sh");
-            shell.args(["-c", r#""$0" "$@" & wait"#]).arg(binary());
-            shell
-        } else {
-            Command::new(binary())
-        };
+        let mut command = self.executable();
         command
             .args(["serve", "--ephemeral", "--output", "json", "--listen", &self.listen, "--config-dir"])
             .arg(self.config_dir())
             .args(&self.gateway)
             .args(&self.arguments);
         self.spawn_with(command)
+    }
+
+    fn executable(&self) -> Command {
+        if !self.through_shell {
+            return Command::new(binary());
+        }
+        // `wait`, as a shell replaces itself by its last command.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#""$0" "$@" & wait"#]).arg(binary());
+        shell
     }
 
     fn spawn_with(&self, mut command: Command) -> (Child, Output, Output) {
@@ -351,6 +392,11 @@ impl Output {
 pub(crate) fn binary() -> PathBuf {
     std::env::var_os("NEXTEST_BIN_EXE_sidegate")
         .map_or_else(|| env!("CARGO_BIN_EXE_sidegate").into(), PathBuf::from)
+}
+
+fn send(child: &Child, signal: rustix::process::Signal) {
+    let pid = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
+    rustix::process::kill_process(pid.expect("it still runs"), signal).unwrap();
 }
 
 fn definition_path(directory: &Path, name: &str) -> PathBuf {

@@ -20,11 +20,16 @@ async fn a_session_that_is_closed_twice_is_deleted_once() {
     let (mut server, tracker) = (Server::start().await, TaskTracker::new());
     let config = config_for(&server);
     let session = open_with(&mut server, config, &tracker).await;
-    let closing = async {
-        tokio::join!(session.close(), session.close());
-        drop(session);
-    };
-    tokio::join!(closing, assert_deleted_once(&mut server, &tracker));
+    let (closed, ()) = tokio::join!(session.close(), assert_deleted_once(&mut server, &tracker));
+    closed.unwrap();
+    tokio::select! {
+        closed = session.close() => closed.unwrap(),
+        _ = server.next() => panic!("it is deleted twice"),
+    }
+    drop(session);
+    tracker.close();
+    soon(tracker.wait()).await;
+    server.assert_nothing_asked();
 }
 
 #[tokio::test]
