@@ -211,7 +211,7 @@ const OFTEN: u32 = 12;
 async fn a_stream_that_comes_closer_to_its_answer_is_resumed_as_often_as_the_server_likes() {
     let mut server = Server::start().await;
     let session = open(&mut server).await;
-    let ((answer, _), ()) = tokio::join!(ask(&session), async {
+    let script = async {
         let mut asked = server.next_at_last().await;
         for number in 0..OFTEN {
             asked.events().send(&format!("id: 1-{number}\ndata:\n\n"));
@@ -224,7 +224,14 @@ async fn a_stream_that_comes_closer_to_its_answer_is_resumed_as_often_as_the_ser
             asked = server.next_at_last().await;
         }
         asked.events().message(ANSWER);
-    });
+    };
+    let mut asking = Box::pin(ask(&session));
+    tokio::select! {
+        biased;
+        () = script => {}
+        (answer, _) = &mut asking => panic!("it is given up: {answer:?}"),
+    }
+    let (answer, _) = asking.await;
     assert_eq!(answer.unwrap(), ANSWER);
 }
 
