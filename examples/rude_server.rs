@@ -11,6 +11,8 @@
 //! rude_server huge BYTES        the result of `tools/call` holds a text of that many bytes
 //! rude_server dies-on-call      ends with code 4 in the middle of a `tools/call`
 //! rude_server pages             lists its tools on three pages
+//! rude_server hangs-list        lists its tools once, says that they have changed, and never lists them again
+//! rude_server restless          says after each list of its tools that they have changed
 //! rude_server weird-fields      unknown fields, unusual key order, numbers no parser would print the same way
 //! ```
 //!
@@ -34,6 +36,8 @@ const WEIRD_RESULT: &str = r#"{"structuredContent":{"z":1.0,"a":1e2,"big":123456
 const PLAIN_TOOLS: &str =
     r#"[{"name":"poke","description":"Say something.","inputSchema":{"type":"object"}}]"#;
 
+const LIST_CHANGED: &str = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
+
 enum Mode {
     Exit,
     Silent,
@@ -45,6 +49,8 @@ enum Mode {
     Huge(usize),
     DiesOnCall,
     Pages,
+    HangsList,
+    Restless,
     WeirdFields,
 }
 
@@ -81,6 +87,8 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
         ["huge", bytes] => Mode::Huge(bytes.parse()?),
         ["dies-on-call"] => Mode::DiesOnCall,
         ["pages"] => Mode::Pages,
+        ["hangs-list"] => Mode::HangsList,
+        ["restless"] => Mode::Restless,
         ["weird-fields"] => Mode::WeirdFields,
         _ => {
             writeln!(io::stderr(), "rude_server: no such mode: {arguments:?}")?;
@@ -101,6 +109,7 @@ fn print(text: &str) -> Result<ExitCode, Box<dyn std::error::Error>> {
 
 fn serve(mode: &Mode) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut stdout = io::stdout().lock();
+    let mut listed = false;
     for line in io::stdin().lock().lines() {
         let line = line?;
         match mode {
@@ -122,13 +131,22 @@ fn serve(mode: &Mode) -> Result<ExitCode, Box<dyn std::error::Error>> {
             std::thread::sleep(*delay);
         }
         let answer = answer(mode, method, &request.params);
-        let id = if matches!(mode, Mode::WrongId) && method != "initialize" { "987654321" } else { id.get() };
+        let unanswered = match mode {
+            Mode::WrongId => method != "initialize",
+            Mode::HangsList => method == "tools/list" && listed,
+            _ => false,
+        };
+        let id = if unanswered { "987654321" } else { id.get() };
         let message = format!(r#"{{"jsonrpc":"2.0","id":{id},{answer}}}"#);
         match mode {
             Mode::Noisy => {
                 write!(stdout, "[info] handling {method}\n\n{message}\n{{\"level\":\"info\"}}\n[1,2\n")?;
             }
             Mode::Duplicate => write!(stdout, "{message}\n{message}\n")?,
+            Mode::HangsList | Mode::Restless if method == "tools/list" => {
+                writeln!(stdout, "{message}\n{LIST_CHANGED}")?;
+                listed = true;
+            }
             _ => writeln!(stdout, "{message}")?,
         }
         stdout.flush()?;

@@ -1,13 +1,14 @@
 //! What happens while it runs: definitions come, change and go; servers and gateways end and come back.
 
+use http::{Method, StatusCode};
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::support::definitions::{built_in, example, remote, with};
-use super::support::mcp_client::EventStream;
+use super::support::mcp_client::{EventStream, Http};
 use super::support::optional::Through;
 use super::support::sidegate::Builder;
-use super::support::{McpClient, Sidegate, Upstream, eventually};
+use super::support::{McpClient, Sidegate, Upstream, eventually, leaks};
 
 const CHANGED: &str = "notifications/tools/list_changed";
 
@@ -112,7 +113,7 @@ async fn a_new_environment_means_a_new_process() {
     .await;
     assert_ne!(watched.pid("near").await, pid);
     assert_eq!(watched.pid("other").await, other);
-    let processes = super::support::leaks::processes(&watched.sidegate.tag);
+    let processes = leaks::processes(&watched.sidegate.tag);
     assert!(processes.iter().all(|process| process.pid.cast_unsigned() != pid as u32), "{processes:?}");
 }
 
@@ -246,4 +247,79 @@ async fn sessions_outlive_the_gateway(#[values(Through::Embedded, Through::Agent
     watched.stream.expect(CHANGED).await;
     let called = watched.client.call(&format!("x_near_{added}"), json!({})).await;
     assert_eq!(called.text(), format!("{added} was called"));
+}
+
+/// Waits until no process of the instance is `rude_server`.
+async fn rude_server_has_ended(sidegate: &Sidegate) {
+    eventually("the end of the server", async || {
+        let processes = leaks::processes(&sidegate.tag);
+        (!processes.iter().any(|process| process.command.contains("rude_server"))).then_some(())
+    })
+    .await;
+}
+
+/// `wrong-id` never lists its tools, `hangs-list` does so once.
+#[rstest]
+#[tokio::test]
+async fn a_server_that_goes_while_it_lists_its_tools_does_not_come_back(
+    #[values("wrong-id", "hangs-list")] mode: &str,
+) {
+    let rude = with(example("rude_server", &[mode]), "timeout: 300");
+    let builder = Sidegate::builder().definition("rude", &rude);
+    let sidegate = builder.env("SIDEGATE_LOG", "info,sidegate::bridge=debug").start().await;
+    // The list that is not answered has been asked for.
+    sidegate.wait_for_stderr("an answer to no request").await;
+    sidegate.remove_definition("rude");
+    sidegate.wait_for_stderr("removed").await;
+    rude_server_has_ended(&sidegate).await;
+
+    let client = McpClient::connect(sidegate.url()).await;
+    let mut stream = client.listen().await;
+    sidegate.write_definition("late", &built_in());
+    stream.expect(CHANGED).await;
+    let names = client.tool_names().await;
+    assert_eq!((names.len(), count(&names, "x_late_")), (7, 7), "{names:?}");
+    let ready = Http::new(&sidegate.url().replace("/mcp", "/readyz")).send(Method::GET, "", &[]).await;
+    assert_eq!(ready.status(), StatusCode::OK);
+    let stderr = sidegate.stderr();
+    let (_, after) = stderr.split_once("removed").unwrap();
+    let told = |line: &&str| line.contains("server=rude") && !line.contains("DEBUG");
+    assert_eq!(after.lines().skip(1).find(told), None);
+}
+
+#[tokio::test]
+async fn a_server_that_lists_its_tools_for_ever_does_not_hold_the_end_up() {
+    let rude = with(example("rude_server", &["hangs-list"]), "timeout: 300");
+    let builder = Sidegate::builder().definition("rude", &rude);
+    let sidegate = builder.env("SIDEGATE_LOG", "info,sidegate::bridge=debug").start().await;
+    sidegate.wait_for_stderr("an answer to no request").await;
+    // Its tools are there all the time, and it is heard meanwhile.
+    let client = McpClient::connect(sidegate.url()).await;
+    assert_eq!(client.tool_names().await, ["x_rude_poke"]);
+    assert_eq!(client.call("x_rude_poke", json!({})).await.text(), "poked");
+    sidegate.write_definition("rude", &with(rude, "toolPrefix: renamed"));
+    eventually("the new name", async || (client.tool_names().await == ["x_renamed_poke"]).then_some(()))
+        .await;
+    let tag = sidegate.tag.clone();
+    let ended = sidegate.stop().await;
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    assert_eq!(leaks::processes(&tag), []);
+}
+
+#[tokio::test]
+async fn a_server_whose_tools_change_all_the_time_is_served() {
+    let restless = example("rude_server", &["restless"]);
+    let builder = Sidegate::builder().definition("rude", &restless).wait_for_servers();
+    let sidegate = builder.start().await;
+    let client = McpClient::connect(sidegate.url()).await;
+    for _ in 0..50 {
+        assert_eq!(client.call("x_rude_poke", json!({})).await.text(), "poked");
+    }
+    sidegate.write_definition("rude", &with(restless, "toolPrefix: renamed"));
+    eventually("the new name", async || (client.tool_names().await == ["x_renamed_poke"]).then_some(()))
+        .await;
+    sidegate.remove_definition("rude");
+    rude_server_has_ended(&sidegate).await;
+    assert_eq!(client.tool_names().await, Vec::<String>::new());
+    assert!(sidegate.stop().await.status.success());
 }
