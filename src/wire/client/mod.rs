@@ -8,6 +8,8 @@
 //! again. Time limits are the caller's: every future here may be dropped at any await.
 
 mod error;
+mod events;
+mod origin;
 mod session;
 
 use bytes::Bytes;
@@ -17,7 +19,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 pub use error::{ClientError, StatusError};
-pub use session::{ClientConfig, Origin, Session};
+pub use origin::Origin;
+pub use session::{ClientConfig, Session};
 
 /// A pool of keep-alive connections, shared by all sessions. Cheap to clone.
 #[derive(Clone, Debug)]

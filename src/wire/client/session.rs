@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use bytestring::ByteString;
 use futures_util::FutureExt as _;
-use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::debug;
 
 use super::Pool;
 use super::error::{ClientError, StatusError};
+use super::events::{Events, next_of, while_reading};
+use super::origin::{Lease, Origin};
 use crate::wire::json;
 use crate::wire::message::{Message, View};
 use crate::wire::rpc;
 use crate::wire::server::{LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID};
-use crate::wire::sse::Decoder;
 use crate::wire::version::ProtocolVersion;
 
 /// How much of an error's body is kept for messages, in bytes.
@@ -98,7 +98,7 @@ impl Session {
             r#"{{"protocolVersion":"{}","capabilities":{capabilities},"clientInfo":{client_info}}}"#,
             ProtocolVersion::LATEST
         );
-        let lease = session.lease();
+        let lease = Lease::take(&session.config.origin);
         let response = session.post(&lease, rpc::request(id, "initialize", &params)).await?;
         session.id = response.headers().get(SESSION_ID).cloned();
         let mut ignore = |message| debug!(?message, "ignored: it came before the session was open");
@@ -115,19 +115,6 @@ impl Session {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The origin of a request that begins now; it is counted there as long as the value lives.
-    fn lease(&self) -> Lease {
-        loop {
-            let origin = Arc::clone(&self.config.origin.borrow());
-            let token = origin.requests.token();
-            // Whoever replaces an origin waits for its requests afterwards. A request that is not counted by then must
-            // not begin there.
-            if Arc::ptr_eq(&origin, &self.config.origin.borrow()) {
-                return Lease { origin, _counted: token };
-            }
-        }
-    }
-
     /// Sends a request, whose id must be `id`, and waits for its answer. What the server says on the way, on the
     /// request's own stream, goes to `on_message`.
     ///
@@ -140,7 +127,7 @@ impl Session {
         id: u64,
         on_message: &mut (dyn FnMut(Message) + Send),
     ) -> Result<Message, ClientError> {
-        let lease = self.lease();
+        let lease = Lease::take(&self.config.origin);
         let response = self.post(&lease, text).await?;
         self.read_answer(response, id, on_message).await
     }
@@ -151,7 +138,7 @@ impl Session {
     ///
     /// The server did not accept it.
     pub async fn send(&self, text: ByteString) -> Result<(), ClientError> {
-        let response = self.post(&self.lease(), text).await?;
+        let response = self.post(&Lease::take(&self.config.origin), text).await?;
         self.drain(response.into_body());
         Ok(())
     }
@@ -247,7 +234,10 @@ impl Session {
     }
 
     async fn delete(&self) -> Result<(), ClientError> {
-        match self.exchange(&self.lease().origin, Method::DELETE, None, Bytes::new()).await {
+        match self
+            .exchange(&Lease::take(&self.config.origin).origin, Method::DELETE, None, Bytes::new())
+            .await
+        {
             Err(ClientError::Status(error)) if error.status.is_client_error() => Ok(()),
             other => other.map(|response| self.drain(response.into_body())),
         }
@@ -474,110 +464,6 @@ fn refusal(error: &ClientError) -> Refusal {
         // An answer, and no event stream.
         ClientError::Protocol(_) => Refusal::NoStream,
         _ => Refusal::ForNow,
-    }
-}
-
-/// Does something, while the messages of a stream that may be there are taken.
-async fn while_reading<T>(
-    events: &mut Option<Events>,
-    on_message: &mut (dyn FnMut(Message) + Send),
-    work: impl Future<Output = T>,
-) -> T {
-    tokio::pin!(work);
-    loop {
-        tokio::select! {
-            done = &mut work => return done,
-            message = next_of(events) => match message {
-                Ok(Some(message)) => on_message(message),
-                Ok(None) | Err(_) => *events = None,
-            },
-        }
-    }
-}
-
-/// Whom to ask at the moment: the gateway, which may be replaced by another while sessions are open.
-#[derive(Debug)]
-pub struct Origin {
-    authority: Authority,
-    headers: HeaderMap,
-    requests: TaskTracker,
-}
-
-impl Origin {
-    /// An origin at `authority`, over plain HTTP; `headers` go with every request to it.
-    pub fn new(authority: Authority, headers: HeaderMap) -> Arc<Self> {
-        Arc::new(Self { authority, headers, requests: TaskTracker::new() })
-    }
-
-    /// Waits until no request is under way. For an origin that has been replaced. GET streams do not count: they move.
-    pub async fn idle(&self) {
-        self.requests.close();
-        self.requests.wait().await;
-    }
-
-    fn uri(&self, path: &PathAndQuery) -> Result<Uri, ClientError> {
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(http::uri::Scheme::HTTP);
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(path.clone());
-        Uri::from_parts(parts)
-            .map_err(|error| ClientError::Protocol(format!("the address is wrong: {error}")))
-    }
-}
-
-/// A request that is counted at its origin.
-struct Lease {
-    origin: Arc<Origin>,
-    _counted: TaskTrackerToken,
-}
-
-/// The next message of a stream that may not be there; then it waits for ever.
-async fn next_of(events: &mut Option<Events>) -> Result<Option<Message>, ClientError> {
-    match events {
-        Some(events) => events.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The messages of an event stream.
-struct Events {
-    body: Incoming,
-    decoder: Decoder,
-    limit: usize,
-}
-
-impl Events {
-    fn new(response: Response<Incoming>, limit: usize) -> Self {
-        Self { body: response.into_body(), decoder: Decoder::new(limit), limit }
-    }
-
-    /// Goes on with another response; the id to resume after is kept until a new one comes.
-    fn resume(&mut self, response: Response<Incoming>) {
-        self.body = response.into_body();
-        self.decoder.restart();
-    }
-
-    async fn next(&mut self) -> Result<Option<Message>, ClientError> {
-        loop {
-            while let Some(event) = self.decoder.next_event()? {
-                // Empty data only sets the id. Other kinds of events are not MCP's.
-                if !event.data.is_empty() && event.name.as_deref().is_none_or(|name| name == "message") {
-                    return Ok(Some(Message::from_text(event.data)?));
-                }
-            }
-            match self.body.frame().await {
-                None => return Ok(None),
-                Some(Err(error)) => return Err(ClientError::Body(error)),
-                Some(Ok(frame)) => {
-                    if let Some(data) = frame.data_ref() {
-                        if data.len() > self.limit {
-                            return Err(ClientError::TooLarge { limit: self.limit });
-                        }
-                        self.decoder.push(data);
-                    }
-                }
-            }
-        }
     }
 }
 

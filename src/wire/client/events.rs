@@ -1,0 +1,77 @@
+//! The messages of an event stream, as a client reads them.
+
+use http::Response;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use super::error::ClientError;
+use crate::wire::message::Message;
+use crate::wire::sse::Decoder;
+
+/// Does something, while the messages of a stream that may be there are taken.
+pub(super) async fn while_reading<T>(
+    events: &mut Option<Events>,
+    on_message: &mut (dyn FnMut(Message) + Send),
+    work: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            message = next_of(events) => match message {
+                Ok(Some(message)) => on_message(message),
+                Ok(None) | Err(_) => *events = None,
+            },
+        }
+    }
+}
+
+/// The next message of a stream that may not be there; then it waits for ever.
+pub(super) async fn next_of(events: &mut Option<Events>) -> Result<Option<Message>, ClientError> {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The messages of an event stream.
+pub(super) struct Events {
+    pub(super) body: Incoming,
+    pub(super) decoder: Decoder,
+    limit: usize,
+}
+
+impl Events {
+    pub(super) fn new(response: Response<Incoming>, limit: usize) -> Self {
+        Self { body: response.into_body(), decoder: Decoder::new(limit), limit }
+    }
+
+    /// Goes on with another response; the id to resume after is kept until a new one comes.
+    pub(super) fn resume(&mut self, response: Response<Incoming>) {
+        self.body = response.into_body();
+        self.decoder.restart();
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<Message>, ClientError> {
+        loop {
+            while let Some(event) = self.decoder.next_event()? {
+                // Empty data only sets the id. Other kinds of events are not MCP's.
+                if !event.data.is_empty() && event.name.as_deref().is_none_or(|name| name == "message") {
+                    return Ok(Some(Message::from_text(event.data)?));
+                }
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(ClientError::Body(error)),
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        if data.len() > self.limit {
+                            return Err(ClientError::TooLarge { limit: self.limit });
+                        }
+                        self.decoder.push(data);
+                    }
+                }
+            }
+        }
+    }
+}
