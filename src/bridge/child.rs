@@ -275,6 +275,9 @@ impl Keeper {
             let mut last_words = None;
             loop {
                 tokio::select! {
+                    // A child that ends because it is told to has not ended by itself.
+                    biased;
+                    () = end.cancelled() => break false,
                     () = &mut reading => break true,
                     // The pipe may hold answers that were written before the end: `reading` comes to them, unless a
                     // descendant holds the pipe open.
@@ -285,7 +288,6 @@ impl Keeper {
                         break true;
                     }
                     () = &mut writing, if !written => written = true,
-                    () = end.cancelled() => break false,
                 }
             }
         };
