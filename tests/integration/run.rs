@@ -13,6 +13,9 @@ use super::support::{McpClient, Sidegate, eventually, leaks};
 /// Says that it is up, and stays.
 const STAYS: &str = "echo up; exec sleep 3600";
 
+/// Says that it is up, and what it was sent.
+const CLEANS_UP: &str = "trap 'echo caught; exit 9' TERM; echo up; while :; do sleep 0.01; done";
+
 /// Starts `sidegate run` with this command.
 fn run(builder: Builder, command: &[&str]) -> Begun {
     let config_dir = builder.config_dir();
@@ -91,8 +94,7 @@ async fn the_command_finds_its_instance_with_every_server() {
 
 #[tokio::test]
 async fn sigterm_goes_to_the_command_and_its_answer_counts() {
-    let script = "trap 'kill $pid; echo caught; exit 9' TERM; sleep 3600 & pid=$!; echo up; wait";
-    let mut begun = shell(Sidegate::builder().definition("near", &built_in()), script);
+    let mut begun = shell(Sidegate::builder().definition("near", &built_in()), CLEANS_UP);
     assert_eq!(begun.first_line().await, "up");
     begun.signal(Signal::TERM);
     let ended = assert_nothing_left(begun).await;
@@ -100,8 +102,8 @@ async fn sigterm_goes_to_the_command_and_its_answer_counts() {
 }
 
 #[rstest]
-#[case::that_listens(STAYS)]
-#[case::that_cleans_up("trap 'kill $pid; echo caught; exit 9' TERM; sleep 3600 & pid=$!; echo up; wait")]
+#[case::that_just_ends(STAYS)]
+#[case::that_cleans_up(CLEANS_UP)]
 #[tokio::test]
 async fn a_command_ends_with_who_has_started_it(#[case] script: &str) {
     let builder = Sidegate::builder().through_shell().definition("near", &example("everything", &[]));

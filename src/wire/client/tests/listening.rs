@@ -218,7 +218,9 @@ async fn where_one_stream_is_allowed_the_old_one_is_read_to_its_end() {
     moving.new.next().await.status(409, "");
     moving.old_stream.message(&note(2));
     moving.listening.hears(2).await;
-    moving.new.assert_nothing_asked();
+    // Longer than the first wait after a failure.
+    let asked_too_early = tokio::time::timeout(Duration::from_millis(100), moving.new.next()).await;
+    assert!(asked_too_early.is_err(), "the old stream is still open");
     drop(moving.old_stream);
     let asked = moving.new.next().await;
     asked.events().message(&note(3));
