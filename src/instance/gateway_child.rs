@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::environment::Environment;
 use crate::subprocess::{
     BoxError, ChildTree, Ending, Helper, Output, OutputSettings, Service, Source, Spec, StopRecipe, Stream,
 };
-use crate::yaml_applier::{Applier, SpawnNonce, ValidateError, Validator};
+use crate::yaml_applier::{Applier, GatewayPorts, SpawnNonce, ValidateError, Validator};
 
 /// Waits between probes of a gateway that starts: agentgateway needs 4 to 13 ms.
 const FIRST_PROBE: Duration = Duration::from_millis(2);
@@ -68,11 +69,26 @@ pub(super) struct GatewayService {
     pub(super) applier: Applier,
     pub(super) file: PathBuf,
     pub(super) env: Vec<(OsString, OsString)>,
-    pub(super) readiness_port: u16,
+    pub(super) ports: GatewayPorts,
+}
+
+/// A port on which somebody listens while the gateway that it was leased for does not run: a program that sets
+/// SO_REUSEADDR can.
+pub(super) fn stolen_port(ports: &GatewayPorts) -> Option<NonZeroU16> {
+    let GatewayPorts { data, admin, stats, readiness } = *ports;
+    [data, admin, stats, readiness].into_iter().find(|port| {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.get()));
+        // On loopback this is answered at once, one way or the other.
+        std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+    })
 }
 
 impl Service for GatewayService {
     async fn spec(&mut self) -> Result<Spec, BoxError> {
+        // agentgateway stays up without its data port and says that it is ready: only the proof would fail, seconds later.
+        if let Some(port) = stolen_port(&self.ports) {
+            return Err(format!("somebody else listens on its port {port}").into());
+        }
         self.applier.prepare(SpawnNonce::random()?).await?;
         let mut spec = self.program.command().arg("-f").arg(&self.file);
         spec.env.clone_from(&self.env);
@@ -84,7 +100,7 @@ impl Service for GatewayService {
             // Before any traffic: what runs is the file that was hashed, not one that took its place since.
             verify_running(pid, verified)?;
         }
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.readiness_port));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.readiness.get()));
         let mut wait = FIRST_PROBE;
         while !is_ready(address).await {
             sleep(wait).await;

@@ -7,7 +7,6 @@
 //! Invariants: one swap at a time; the gateway in front runs; a swap that fails leaves everything as it was.
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::StartError;
-use super::gateway_child::{GatewayService, Program, ValidateOnly};
+use super::gateway_child::{GatewayService, Program, ValidateOnly, stolen_port};
 use super::info::{GatewayInfo, PortsInfo};
 use crate::config;
 use crate::error::chain;
@@ -149,7 +148,7 @@ impl Gateway {
             applier: applier.clone(),
             file,
             env: context.env.clone(),
-            readiness_port: ports.readiness.port().get(),
+            ports: gateway_ports(&ports),
         };
         let supervisor_settings = SupervisorSettings {
             stop: StopRecipe::terminate(GRACE),
@@ -208,16 +207,8 @@ impl Gateway {
         Ok(())
     }
 
-    /// A port that is ours, and on which, while our process does not run, somebody listens all the same: a program that
-    /// sets SO_REUSEADDR can.
-    fn stolen_port(&self) -> Option<u16> {
-        let PortSet { data, admin, stats, readiness } = &self.ports;
-        let ports = [data, admin, stats, readiness].map(|lease: &Lease| lease.port().get());
-        ports.into_iter().find(|port| {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
-            // On loopback this is answered at once, one way or the other.
-            TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
-        })
+    fn stolen_port(&self) -> Option<NonZeroU16> {
+        stolen_port(&gateway_ports(&self.ports))
     }
 
     fn info(&self) -> GatewayInfo {
@@ -250,14 +241,18 @@ impl Gateway {
     }
 }
 
+fn gateway_ports(ports: &PortSet) -> GatewayPorts {
+    GatewayPorts {
+        data: ports.data.port().into(),
+        admin: ports.admin.port().into(),
+        stats: ports.stats.port().into(),
+        readiness: ports.readiness.port().into(),
+    }
+}
+
 fn settings(variable: &Variable, ports: &PortSet) -> GatewaySettings {
     GatewaySettings {
-        ports: GatewayPorts {
-            data: ports.data.port().into(),
-            admin: ports.admin.port().into(),
-            stats: ports.stats.port().into(),
-            readiness: ports.readiness.port().into(),
-        },
+        ports: gateway_ports(ports),
         ipv6: ipv6_available(),
         log_level: variable.log_level.clone(),
         spans: None,
