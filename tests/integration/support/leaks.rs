@@ -26,6 +26,12 @@ impl Tag {
     }
 }
 
+impl Tagged {
+    pub(crate) fn id(&self) -> Option<rustix::process::Pid> {
+        rustix::process::Pid::from_raw(self.pid)
+    }
+}
+
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

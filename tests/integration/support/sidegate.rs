@@ -4,14 +4,16 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustix::process::Pid;
 use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-use super::leaks::Tag;
+use super::leaks::{self, Tag, Tagged};
 use super::within;
 
 /// A running instance. Killed when dropped; a test that panics shows its stderr.
@@ -76,8 +78,8 @@ pub(crate) struct Ended {
     directory: Arc<TempDir>,
 }
 
-/// An instance before it is started: its files are there, its process is not.
-#[derive(Debug)]
+/// An instance before it is started: its files are there, its process is not. Clones share the files.
+#[derive(Debug, Clone)]
 pub(crate) struct Builder {
     directory: Arc<TempDir>,
     tag: Tag,
@@ -125,6 +127,28 @@ impl Sidegate {
     /// Writes or replaces a definition in one step.
     pub(crate) fn write_definition(&self, name: &str, text: &str) {
         write_definition(self.directory.path(), name, text);
+    }
+
+    /// The gateway's process now, which need not be the one at start; `None` while there is none.
+    pub(crate) fn gateway_pid(&self) -> Option<Pid> {
+        self.process(|command| command.contains("-f ") && command.ends_with("/agentgateway.yaml"))
+    }
+
+    /// The guard of the gateway.
+    pub(crate) fn gateway_guard(&self) -> Option<Pid> {
+        let is_it = |command: &str| command.contains(" __guard ") && command.ends_with("/agentgateway.yaml");
+        leaks::processes(&self.tag).iter().find(|process| is_it(&process.command)).and_then(Tagged::id)
+    }
+
+    /// A process of this instance, not a guard, whose arguments are as asked.
+    pub(crate) fn process(&self, is_it: impl Fn(&str) -> bool) -> Option<Pid> {
+        let is_it = |command: &str| !command.contains(" __guard ") && is_it(command);
+        leaks::processes(&self.tag).iter().find(|process| is_it(&process.command)).and_then(Tagged::id)
+    }
+
+    /// What a file of the instance's directory holds; nothing when it is not there.
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs_err::read_to_string(self.directory.path().join(name)).unwrap_or_default()
     }
 
     pub(crate) fn remove_definition(&self, name: &str) {
@@ -259,6 +283,16 @@ impl Builder {
         self
     }
 
+    /// Writes a file beside the instance's directories.
+    pub(crate) fn file(self, name: &str, text: &str) -> Self {
+        fs_err::write(self.directory.path().join(name), text).unwrap();
+        self
+    }
+
+    pub(crate) fn tag(&self) -> &Tag {
+        &self.tag
+    }
+
     pub(crate) fn config_dir(&self) -> PathBuf {
         self.directory.path().join("config")
     }
@@ -281,8 +315,23 @@ impl Builder {
 
     /// Starts it and waits until it has ended, for starts that fail.
     pub(crate) async fn run(self) -> Ended {
+        within("the end of sidegate", self.run_for_long()).await
+    }
+
+    /// Kills it a while after its start.
+    pub(crate) async fn start_and_kill(self, after: Duration) -> Ended {
         let (mut child, mut stdout, mut stderr) = self.spawn();
+        tokio::time::sleep(after).await;
+        child.start_kill().unwrap();
         let status = within("the end of sidegate", child.wait()).await.unwrap();
+        let (stdout, stderr) = (stdout.finish().await, stderr.finish().await);
+        Ended { status, stdout, stderr, directory: self.directory }
+    }
+
+    /// As [`run`](Self::run), for starts that have a limit of their own, longer than that of a test's waits.
+    pub(crate) async fn run_for_long(self) -> Ended {
+        let (mut child, mut stdout, mut stderr) = self.spawn();
+        let status = child.wait().await.unwrap();
         let (stdout, stderr) = (stdout.finish().await, stderr.finish().await);
         Ended { status, stdout, stderr, directory: self.directory }
     }
@@ -395,7 +444,7 @@ pub(crate) fn binary() -> PathBuf {
 }
 
 fn send(child: &Child, signal: rustix::process::Signal) {
-    let pid = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
+    let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
     rustix::process::kill_process(pid.expect("it still runs"), signal).unwrap();
 }
 
