@@ -289,3 +289,18 @@ fn sixty_four_processes_share_no_port() {
     ports.dedup();
     assert_eq!(ports.len(), 64 * 4);
 }
+
+/// The mechanism switched off: a port is looked up and let go, as `portpicker` does. Then the next one gets it as well, which
+/// is what the test above counts.
+#[test]
+fn without_leases_a_port_is_given_twice() {
+    let lookup = |port| std::net::TcpListener::bind((LOOPBACK, port)).ok()?.local_addr().ok();
+    let first = lookup(0).unwrap();
+    let again = eventually("the same port", || lookup(first.port()));
+    assert_eq!(first, again);
+
+    let port = Port::new(first.port()).unwrap();
+    let lease = eventually("the same port", || exact_on(LOOPBACK, port).ok());
+    assert!(matches!(exact_on(LOOPBACK, port), Err(LeaseError::Taken { .. })));
+    assert_eq!(serve(lease.address(), false).unwrap_err(), Errno::ADDRINUSE);
+}

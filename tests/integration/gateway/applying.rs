@@ -63,6 +63,35 @@ async fn a_stranger_behind_the_port_is_told_from_the_child() {
     harness.stop().await;
 }
 
+/// What answers one generation for good, as a process does that drains.
+fn predecessor(harness: &Harness, generation: Generation) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(([127, 0, 0, 1], harness.ports.data.get()).into()).unwrap();
+    upstream(socket.listen(16).unwrap(), move |_| async move {
+        http::Response::new(full(generation.to_string()))
+    });
+}
+
+#[tokio::test]
+async fn a_predecessor_with_the_same_content_is_told_from_the_child() {
+    let harness = Harness::new();
+    let old = harness.applier.prepare(nonce()).await.unwrap();
+    predecessor(&harness, old);
+    let new = harness.applier.prepare(nonce()).await.unwrap();
+    assert_eq!(new.content, old.content, "nothing but the process is another");
+    let error = harness.applier.prove(Duration::from_millis(300)).await.unwrap_err();
+    assert!(
+        matches!(&error, ApplyError::NotInForce { last: Some(ProbeAnswer::Generation(text)), .. } if *text == old.to_string()),
+        "{error}"
+    );
+
+    // The nonce is what tells them apart: with the predecessor's own, it passes for the child that nobody has started.
+    assert_eq!(harness.applier.prepare(old.nonce).await.unwrap(), old);
+    assert_eq!(harness.applier.prove(LONG).await.unwrap().generation, old);
+    harness.stop().await;
+}
+
 #[tokio::test]
 async fn a_dead_child_is_reported_and_its_successor_serves_the_latest_wish() {
     let ok = upstream(listen().await, async |_| http::Response::new(full("ok")));
