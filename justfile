@@ -7,6 +7,10 @@ _default:
 test *arguments:
     scripts/test -- {{ arguments }}
 
+# Kill and start things at random, many times: `just soak --rounds 1000`, `just soak --starts 64 --rounds 20`.
+soak *arguments:
+    scripts/soak {{ arguments }}
+
 # What must pass before a change lands.
 ci:
     .ci/run

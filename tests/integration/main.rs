@@ -26,6 +26,8 @@ mod run;
 #[cfg(test)]
 mod shutdown;
 #[cfg(test)]
+mod soak;
+#[cfg(test)]
 mod subprocess;
 #[cfg(test)]
 mod support;
