@@ -205,7 +205,9 @@ async fn the_get_stream_carries_what_belongs_to_no_request() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_its_stream_costs_no_memory() {
-    let (server, _) = server(ServerConfig::default());
+    // However long it takes, it is answered with JSON.
+    let (server, _) =
+        server(ServerConfig { json_grace: Duration::from_secs(3600), ..ServerConfig::default() });
     let session = open(&server, "{}").await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
