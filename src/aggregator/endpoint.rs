@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use bytestring::ByteString;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -45,8 +46,9 @@ pub struct Client {
     /// The calls that are under way, by the client's own ids.
     calls: Mutex<HashMap<RequestId, CancellationToken>>,
     closed: CancellationToken,
-    /// The catalogue that was there when the session was opened.
-    first_catalogue: Weak<Catalogue>,
+    /// The list of tools that was there when the session was opened, shared with the catalogue of then. The text and not
+    /// the catalogue is compared: the same list can be made anew.
+    first_tools: ByteString,
 }
 
 impl Aggregate {
@@ -90,7 +92,7 @@ impl Aggregate {
         let _ = stop.run_until_cancelled(announcing).await;
     }
 
-    fn list_tools(&self, id: &str, params: Option<&str>) -> Result<bytestring::ByteString, RpcError> {
+    fn list_tools(&self, id: &str, params: Option<&str>) -> Result<ByteString, RpcError> {
         let cursor = json::members(params.unwrap_or("{}"), ["cursor"]);
         match cursor {
             Ok([None | Some("null")]) => Ok(rpc::result(id, self.catalogue().tools_result())),
@@ -164,7 +166,7 @@ impl Endpoint for Aggregate {
             handle: handle.clone(),
             calls: Mutex::default(),
             closed: CancellationToken::new(),
-            first_catalogue: Arc::downgrade(&self.catalogue()),
+            first_tools: self.catalogue().tools_result().clone(),
         });
         clients.push(Arc::downgrade(&client));
         drop(clients);
@@ -275,7 +277,7 @@ fn tell(clients: &mut Vec<Weak<Client>>, method: &str, catalogue: &Arc<Catalogue
     let text = rpc::notification(method, None);
     clients.retain(|client| match client.upgrade() {
         Some(client) => {
-            if client.first_catalogue.as_ptr() != Arc::as_ptr(catalogue) {
+            if client.first_tools != *catalogue.tools_result() {
                 client.handle.standalone().push(text.clone(), Weight::Droppable);
             }
             true

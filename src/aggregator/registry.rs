@@ -29,14 +29,13 @@ impl Registry {
     pub fn publish(&self, server: ServerName, member: Member) {
         self.change(|members| {
             members.insert(server, member);
+            true
         });
     }
 
     /// Takes a server out. One that is not there is fine.
     pub fn withdraw(&self, server: &ServerName) {
-        self.change(|members| {
-            members.remove(server);
-        });
+        self.change(|members| members.remove(server).is_some());
     }
 
     /// The catalogue at this moment.
@@ -49,15 +48,43 @@ impl Registry {
         self.catalogue.subscribe()
     }
 
-    fn change(&self, edit: impl FnOnce(&mut BTreeMap<ServerName, Member>)) {
+    /// Makes a new catalogue where `edit` says that something has changed.
+    fn change(&self, edit: impl FnOnce(&mut BTreeMap<ServerName, Member>) -> bool) {
         // Built under the lock, so that an older set of members never replaces a newer one.
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        edit(&mut members);
+        if !edit(&mut members) {
+            return;
+        }
         let catalogue = Arc::new(Catalogue::build(&self.lead, members.iter()));
         let old = self.catalogue.send_replace(Arc::clone(&catalogue));
         drop(members);
         for problem in catalogue.problems().iter().filter(|problem| !old.problems().contains(problem)) {
             warn!("{problem}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregator::catalogue::Tool;
+    use crate::aggregator::link::{Limits, Link};
+
+    #[test]
+    fn taking_out_what_is_not_there_is_no_change() {
+        let registry = Registry::new("x");
+        let server: ServerName = "a".parse().unwrap();
+        let tools = Arc::from([Tool::parse(r#"{"name":"t"}"#.into()).unwrap()]);
+        let link = Link::new(server.clone(), Limits::default());
+        registry.publish(server.clone(), Member { prefix: "a".to_owned(), link, tools });
+        assert_eq!(registry.catalogue().len(), 1);
+
+        let mut catalogues = registry.subscribe();
+        registry.withdraw(&server);
+        assert!(catalogues.has_changed().unwrap());
+        catalogues.mark_unchanged();
+        registry.withdraw(&server);
+        assert!(!catalogues.has_changed().unwrap());
+        assert!(registry.catalogue().is_empty());
     }
 }
