@@ -46,9 +46,9 @@ pub struct Client {
     /// The calls that are under way, by the client's own ids.
     calls: Mutex<HashMap<RequestId, CancellationToken>>,
     closed: CancellationToken,
-    /// The list of tools that was there when the session was opened, shared with the catalogue of then. The text and not
-    /// the catalogue is compared: the same list can be made anew.
-    first_tools: ByteString,
+    /// The list of tools that was there when the session was opened, or that the client was told of last; shared with the
+    /// catalogue of then. The text and not the catalogue is compared: the same list can be made anew.
+    known_tools: Mutex<ByteString>,
 }
 
 impl Aggregate {
@@ -166,7 +166,7 @@ impl Endpoint for Aggregate {
             handle: handle.clone(),
             calls: Mutex::default(),
             closed: CancellationToken::new(),
-            first_tools: self.catalogue().tools_result().clone(),
+            known_tools: Mutex::new(self.catalogue().tools_result().clone()),
         });
         clients.push(Arc::downgrade(&client));
         drop(clients);
@@ -272,12 +272,14 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Tells everyone of `catalogue`, but for those who have found it when they came: to them it is no change.
+/// Tells everyone of `catalogue`, but for those who know its list of tools: to them it is no change.
 fn tell(clients: &mut Vec<Weak<Client>>, method: &str, catalogue: &Arc<Catalogue>) {
     let text = rpc::notification(method, None);
     clients.retain(|client| match client.upgrade() {
         Some(client) => {
-            if client.first_tools != *catalogue.tools_result() {
+            let mut known = lock(&client.known_tools);
+            if *known != *catalogue.tools_result() {
+                known.clone_from(catalogue.tools_result());
                 client.handle.standalone().push(text.clone(), Weight::Droppable);
             }
             true
