@@ -291,3 +291,66 @@ fn tell(clients: &mut Vec<Weak<Client>>, method: &str, catalogue: &Arc<Catalogue
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::FutureExt as _;
+    use http::Request;
+    use http_body_util::{BodyExt as _, Full};
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::aggregator::catalogue::{Member, Tool};
+    use crate::aggregator::link::{Limits, Link};
+    use crate::wire::server::{SESSION_ID, ServerConfig, StreamableHttp};
+
+    fn publish(registry: &Registry, server: &str) {
+        let server: crate::mcpserver::ServerName = server.parse().unwrap();
+        let link = Link::new(server.clone(), Limits::default());
+        let tools = Arc::from([Tool::parse(r#"{"name":"t"}"#.into()).unwrap()]);
+        registry.publish(server.clone(), Member { prefix: server.to_string(), link, tools });
+    }
+
+    fn request(
+        method: &str,
+        session: Option<&http::HeaderValue>,
+        body: &'static str,
+    ) -> Request<Full<Bytes>> {
+        let builder = Request::builder().method(method).uri("/mcp").header("host", "localhost");
+        let mut request = builder.header("content-type", "application/json").body(Full::from(body)).unwrap();
+        if let Some(session) = session {
+            request.headers_mut().insert(SESSION_ID, session.clone());
+        }
+        request
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_told_of_every_list_that_is_not_the_one_it_knows() {
+        let (registry, stop) = (Registry::new("x"), CancellationToken::new());
+        let aggregate = Aggregate::new(Arc::clone(&registry), stop.clone());
+        let server =
+            StreamableHttp::new(aggregate, ServerConfig::default(), TaskTracker::new(), stop.clone());
+        let announcer = Arc::clone(&server);
+        tokio::spawn(async move { announcer.endpoint().announce_changes(stop).await });
+
+        let initialize =
+            r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-03-26"}}"#;
+        let opened = Arc::clone(&server).handle(request("POST", None, initialize)).await;
+        let session = opened.headers()[SESSION_ID].clone();
+        let mut stream = Arc::clone(&server).handle(request("GET", Some(&session), "")).await.into_body();
+        let mut told = async || {
+            // The announcer waits for quiet; the clock of the test goes on when everybody waits.
+            tokio::time::sleep(ANNOUNCE_AT_LATEST * 2).await;
+            stream.frame().now_or_never().is_some()
+        };
+
+        assert!(!told().await, "nothing has changed");
+        publish(&registry, "a");
+        assert!(told().await, "something new");
+        publish(&registry, "a");
+        assert!(!told().await, "the same list, made anew");
+        registry.withdraw(&"a".parse().unwrap());
+        assert!(told().await, "the list that the client came with, after another one");
+    }
+}
