@@ -63,6 +63,7 @@ pub mod mcpserver;
 pub mod ports;
 pub mod reconciler;
 pub mod subprocess;
+mod sync;
 pub mod telemetry;
 pub mod wire;
 pub mod yaml_applier;

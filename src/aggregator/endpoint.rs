@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -13,6 +13,7 @@ use tracing::debug;
 use super::call::{self, ToolCall};
 use super::catalogue::Catalogue;
 use super::registry::Registry;
+use crate::sync::lock;
 use crate::wire::json;
 use crate::wire::message::{Message, RequestId, View};
 use crate::wire::rpc::{self, RpcError};
@@ -286,10 +287,6 @@ fn tell(clients: &mut Vec<Weak<Client>>, method: &str, catalogue: &Arc<Catalogue
         }
         None => false,
     });
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -44,7 +44,6 @@ pub struct Upstream {
     said: Arc<ServerSide>,
     calls: TaskTracker,
     has_tools: bool,
-    server_info: Option<String>,
 }
 
 impl Upstream {
@@ -75,8 +74,7 @@ impl Upstream {
             _ => return Err(ConnectError::Protocol("initialize was not answered".to_owned())),
         };
         let invalid = |error: serde_json::Error| ConnectError::Protocol(error.to_string());
-        let [capabilities, server_info] =
-            json::members(result, ["capabilities", "serverInfo"]).map_err(invalid)?;
+        let [capabilities] = json::members(result, ["capabilities"]).map_err(invalid)?;
         let [tools] = json::members(capabilities.unwrap_or("{}"), ["tools"]).map_err(invalid)?;
 
         let (outbox, receiver) = mpsc::channel(OUTBOX);
@@ -96,7 +94,6 @@ impl Upstream {
             said,
             calls: TaskTracker::new(),
             has_tools: tools.is_some_and(|tools| tools != "null"),
-            server_info: server_info.map(str::to_owned),
         }))
     }
 
@@ -108,11 +105,6 @@ impl Upstream {
     /// The session itself, for calls.
     pub fn session(&self) -> &Session {
         &self.session
-    }
-
-    /// What the server says of itself: the raw JSON of `serverInfo`.
-    pub fn server_info(&self) -> Option<&str> {
-        self.server_info.as_deref()
     }
 
     /// The server does not know this session any more.

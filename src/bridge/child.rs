@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::{BridgeSettings, MAX_MESSAGE, Served, lock};
+use super::{BridgeSettings, MAX_MESSAGE, Served};
 use crate::error::chain;
 use crate::subprocess::{
     ChildTree, LogFileSettings, Output, OutputSettings, Source, Spec, StopRecipe, Stream, Tail,
 };
+use crate::sync::lock;
 use crate::wire::json;
 use crate::wire::message::{Message, RequestId, View};
 use crate::wire::rpc::RpcError;

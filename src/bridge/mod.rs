@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::net::UnixListener;
@@ -31,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::mcpserver::ServerName;
 use crate::subprocess::{Helper, Tail};
+use crate::sync::lock;
 use crate::wire::message::{Message, View};
 use crate::wire::rpc::RpcError;
 use crate::wire::server::{
@@ -211,10 +212,6 @@ impl std::fmt::Debug for StdioTarget {
             .field("cwd", &self.cwd)
             .finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::sync::lock;
 use crate::wire::stream::{EventReader, EventStream, Limits, parse_event_id};
 use crate::wire::version::ProtocolVersion;
 
@@ -280,10 +281,6 @@ impl<S> Table<S> {
     pub(super) fn len(&self) -> usize {
         lock(&self.inner).sessions.len()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
