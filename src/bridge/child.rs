@@ -71,35 +71,21 @@ enum Waiter {
 impl ChildSession {
     /// Starts a child and lets it answer `initialize`.
     ///
-    /// When the future is dropped, the child is ended.
+    /// When the future is dropped, the child is ended. From before its start to its end it is a task's of `tracker`, so
+    /// that whoever waits for the tasks waits for a child that was given up while it was being started, too.
     pub(super) async fn open(
-        served: &Served,
+        served: &Arc<Served>,
         settings: &BridgeSettings,
         tracker: &TaskTracker,
         stop: &CancellationToken,
         request: &Message,
         handle: &SessionHandle,
     ) -> Result<Opened<Self>, RpcError> {
-        let failed = |why: &dyn std::fmt::Display| RpcError::new(RpcError::UPSTREAM, why.to_string());
+        let failed = |why: &str| RpcError::new(RpcError::UPSTREAM, why);
         let Some(id) = request.id() else {
             return Err(RpcError::new(RpcError::INVALID_REQUEST, "initialize must be a request"));
         };
-        let mut tree = ChildTree::spawn(spec(served, settings), &settings.helper).await.map_err(|error| {
-            let why = chain(&error);
-            failed(&format_args!("the server cannot be started: {why}"))
-        })?;
-        let pipes = (tree.take_stdin(), tree.take_stdout(), tree.take_stderr());
-        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
-            return Err(failed(&"the server cannot be started: its pipes are missing"));
-        };
-        let output = OutputSettings {
-            file: settings.logs.clone().map(LogFileSettings::new),
-            ..OutputSettings::default()
-        };
-        let output = Output::drain(served.server.as_str(), [(Source::Stderr, stderr)], output, tracker);
-        lock(&served.tail).replace(output.tail());
-
-        let (stdin_sender, stdin_receiver) = mpsc::channel(QUEUE);
+        let (stdin_sender, messages) = mpsc::channel(QUEUE);
         let session = Arc::new(Self {
             handle: handle.clone(),
             stdin: stdin_sender,
@@ -111,17 +97,12 @@ impl ChildSession {
         let ended_early = EndOnDrop(Some(Arc::clone(&session)));
         let (sender, receiver) = oneshot::channel();
         lock(&session.waiting).requests.insert(id, Waiter::Initialize(sender));
-        let keeper = Keeper {
-            session: Arc::clone(&session),
-            name: served.server.to_string(),
-            tree,
-            output,
-            recipe: StopRecipe::stdio(settings.grace),
-        };
-        tracker.spawn(keeper.run(stdin, stdin_receiver, stdout));
+        let keeping =
+            keep(Arc::clone(&session), Arc::clone(served), settings.clone(), tracker.clone(), messages);
+        tracker.spawn(keeping);
         session.send(request.text().clone()).await;
 
-        let answer = receiver.await.unwrap_or_else(|_| Err(failed(&"the server has ended")))?;
+        let answer = receiver.await.unwrap_or_else(|_| Err(failed("the server has ended")))?;
         let version = match answer.view() {
             View::Response { outcome: Ok(result), .. } => json::members(result, ["protocolVersion"])
                 .ok()
@@ -129,7 +110,7 @@ impl ChildSession {
                 .unwrap_or(ProtocolVersion::LATEST),
             // A server that refuses is asked nothing more; the client gets its words.
             View::Response { outcome: Err(error), .. } => return Err(relayed(error)),
-            _ => return Err(failed(&"initialize was not answered")),
+            _ => return Err(failed("initialize was not answered")),
         };
         session.opened.store(true, Ordering::Release);
         ended_early.disarm();
@@ -249,7 +230,22 @@ impl Drop for EndOnDrop {
     }
 }
 
-/// Owns the child of a session from its start to its end.
+/// Owns the child of a session from before its start to its end.
+async fn keep(
+    session: Arc<ChildSession>,
+    served: Arc<Served>,
+    settings: BridgeSettings,
+    tracker: TaskTracker,
+    messages: mpsc::Receiver<ByteString>,
+) {
+    match Keeper::start(&session, &served, settings, &tracker).await {
+        Ok((keeper, stdin, stdout)) => keeper.run(stdin, messages, stdout).await,
+        Err(why) => give_up(&session, format!("the server cannot be started: {why}")),
+    }
+    session.gone.cancel();
+}
+
+/// The child of a session.
 struct Keeper {
     session: Arc<ChildSession>,
     name: String,
@@ -259,6 +255,33 @@ struct Keeper {
 }
 
 impl Keeper {
+    async fn start(
+        session: &Arc<ChildSession>,
+        served: &Served,
+        settings: BridgeSettings,
+        tracker: &TaskTracker,
+    ) -> Result<(Self, pipe::Sender, pipe::Receiver), String> {
+        // Not cancelled, which would leave behind what is half started: it takes a few milliseconds.
+        let spawned = ChildTree::spawn(spec(served, &settings), &settings.helper).await;
+        let mut tree = spawned.map_err(|error| chain(&error))?;
+        let pipes = (tree.take_stdin(), tree.take_stdout(), tree.take_stderr());
+        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+            return Err("its pipes are missing".to_owned());
+        };
+        let output =
+            OutputSettings { file: settings.logs.map(LogFileSettings::new), ..OutputSettings::default() };
+        let output = Output::drain(served.server.as_str(), [(Source::Stderr, stderr)], output, tracker);
+        lock(&served.tail).replace(output.tail());
+        let keeper = Self {
+            session: Arc::clone(session),
+            name: served.server.to_string(),
+            tree,
+            output,
+            recipe: StopRecipe::stdio(settings.grace),
+        };
+        Ok((keeper, stdin, stdout))
+    }
+
     async fn run(
         mut self,
         stdin: pipe::Sender,
@@ -316,7 +339,6 @@ impl Keeper {
             "the server was stopped".to_owned()
         };
         give_up(&session, why);
-        session.gone.cancel();
     }
 }
 

@@ -15,6 +15,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::binary_resolver::{Verified, verify_running};
@@ -153,8 +154,12 @@ impl Validator for ValidateOnly {
             fs_err::tokio::write(&self.candidate, candidate).await.map_err(ValidateError::Unavailable)?;
             let mut spec = Spec::new(&self.binary).arg("-f").arg(&self.candidate).arg("--validate-only");
             spec.env.clone_from(&self.env);
-            let (ending, lines) =
-                run(spec, &self.helper, &self.tracker).await.map_err(ValidateError::Unavailable)?;
+            // A task, because nobody could wait for what a dropped future has half started.
+            let given_up = CancellationToken::new();
+            let _guard = given_up.clone().drop_guard();
+            let running = run(spec, self.helper.clone(), self.tracker.clone(), given_up);
+            let ran = self.tracker.spawn(running).await.map_err(io::Error::other).flatten();
+            let (ending, lines) = ran.map_err(ValidateError::Unavailable)?;
             match ending {
                 Ending::Exited(0) => Ok(()),
                 Ending::Exited(_) => Err(ValidateError::Refused { reason: lines.join("\n") }),
@@ -164,22 +169,29 @@ impl Validator for ValidateOnly {
     }
 }
 
-/// Runs a command to its end and gives its last lines.
-async fn run(mut spec: Spec, helper: &Helper, tracker: &TaskTracker) -> io::Result<(Ending, Vec<String>)> {
+/// Runs a command to its end and gives its last lines. When nobody wants them any more, it is ended.
+async fn run(
+    mut spec: Spec,
+    helper: Helper,
+    tracker: TaskTracker,
+    given_up: CancellationToken,
+) -> io::Result<(Ending, Vec<String>)> {
     (spec.stdout, spec.stderr) = (Stream::Piped, Stream::Piped);
-    let mut tree = ChildTree::spawn(spec, helper).await.map_err(io::Error::other)?;
+    let mut tree = ChildTree::spawn(spec, &helper).await.map_err(io::Error::other)?;
     let stdout = tree.take_stdout().map(|pipe| (Source::Stdout, pipe));
     let stderr = tree.take_stderr().map(|pipe| (Source::Stderr, pipe));
     let output = Output::drain(
         "agentgateway (once)",
         stdout.into_iter().chain(stderr),
         OutputSettings::default(),
-        tracker,
+        &tracker,
     );
-    let ended = timeout(VALIDATION, tree.wait()).await;
+    let ended = given_up.run_until_cancelled(timeout(VALIDATION, tree.wait())).await;
     tree.stop(&StopRecipe::kill()).await;
     let tail = output.tail();
     output.finish().await;
-    let ending = ended.map_err(|_| io::Error::other(format!("no answer within {VALIDATION:?}")))?;
+    let ending = ended
+        .ok_or_else(|| io::Error::other("nobody wants the answer any more"))?
+        .map_err(|_| io::Error::other(format!("no answer within {VALIDATION:?}")))?;
     Ok((ending, tail.lines()))
 }

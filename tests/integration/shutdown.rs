@@ -1,5 +1,7 @@
 //! How an instance ends, by itself or not, and what is left of it.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use rstest::rstest;
 use rustix::process::Signal;
@@ -8,7 +10,7 @@ use serde_json::json;
 use super::support::definitions::{built_in, example, remote, with};
 use super::support::leaks;
 use super::support::optional::Through;
-use super::support::sidegate::{Builder, Ended};
+use super::support::sidegate::{Builder, Ended, binary};
 use super::support::{McpClient, Sidegate, Upstream, eventually};
 
 /// Longer than any test runs, in milliseconds.
@@ -155,8 +157,31 @@ async fn a_server_that_does_not_answer_does_not_hold_it_up(#[values("silent", "w
     let tag = sidegate.tag.clone();
     let ended = sidegate.stop().await;
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
-    // A child that was about to start is ended by its guard, a moment later.
-    leaks::none(&tag).await;
+    assert_nothing_left(&ended, &tag);
+}
+
+/// The guard of `example` waits to be let go, so that the stop comes in the middle of its start.
+#[tokio::test]
+async fn a_server_that_is_being_started_ends_before_the_rest() {
+    let builder = Sidegate::builder().definition("example", &built_in());
+    let go = builder.config_dir().join("go");
+    let hold = r#"case "$*" in *example-server) echo >begun; read -r _ <go ;; esac"#;
+    let helper = builder.script("helper", &format!("{hold}\nexec '{}' \"$@\"", binary().display()));
+    rustix::fs::mkfifoat(rustix::fs::CWD, &go, rustix::fs::Mode::RWXU).unwrap();
+    let sidegate = builder.env("SIDEGATE_HELPER", &helper).start().await;
+    eventually("the guard's start", async || go.with_file_name("begun").exists().then_some(())).await;
+    sidegate.signal(Signal::TERM);
+    sidegate.wait_for_stderr("stopping: SIGTERM").await;
+
+    let tag = sidegate.tag.clone();
+    let ended = sidegate.wait();
+    tokio::pin!(ended);
+    // It must not end, however long this is. The longer, the surer is it that one that does would be seen.
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut ended).await;
+    assert!(early.is_err(), "it has not waited for {:?}", leaks::processes(&tag));
+    fs_err::write(&go, "go\n").unwrap();
+    let ended = ended.await;
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
     assert_nothing_left(&ended, &tag);
 }
 

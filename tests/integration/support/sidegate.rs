@@ -1,6 +1,8 @@
 //! The built binary as a process: `sidegate serve` in a directory of its own.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -287,6 +289,14 @@ impl Builder {
     pub(crate) fn file(self, name: &str, text: &str) -> Self {
         fs_err::write(self.directory.path().join(name), text).unwrap();
         self
+    }
+
+    /// Writes a shell script beside the instance's directories.
+    pub(crate) fn script(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        fs_err::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs_err::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        path
     }
 
     pub(crate) fn tag(&self) -> &Tag {
