@@ -11,13 +11,18 @@
 //! Invariants: time and memory are bounded for any input ([`MAX_BYTES`], depth, node and alias budgets); nothing
 //! panics; no message holds the value of a scalar unless the reader asked for it.
 //!
+//! [`edit`] changes one entry of a text and nothing else; [`emit`] writes values.
+//!
 //! Knows nothing of what the keys mean.
 
 mod compose;
+pub(crate) mod edit;
+pub(crate) mod emit;
 mod file;
 mod mistake;
 mod node;
 mod scalar;
+mod spans;
 mod value;
 
 pub(crate) use compose::{MAX_BYTES, parse_bytes};
