@@ -57,6 +57,16 @@ pub fn state_dir(environment: &Environment) -> Result<PathBuf, DirError> {
     base(environment, "XDG_STATE_HOME", ".local/state")
 }
 
+/// What outlives instances of one configuration directory, which must be absolute: [`state_dir`]`/<hash>`, with the hash
+/// that [`runtime_dir`] has.
+///
+/// # Errors
+///
+/// As [`state_dir`].
+pub fn state_dir_of(environment: &Environment, config_dir: &Path) -> Result<PathBuf, DirError> {
+    Ok(state_dir(environment)?.join(hash(config_dir)))
+}
+
 /// What can be fetched again: `$XDG_CACHE_HOME/sidegate` or `~/.cache/sidegate`.
 ///
 /// # Errors
@@ -72,12 +82,16 @@ pub fn cache_dir(environment: &Environment) -> Result<PathBuf, DirError> {
 /// The hash is that of the canonical path, so links and dots lead to the same instance. Reads links from the file
 /// system; a directory that does not exist yet has the hash it will have.
 pub fn runtime_dir(environment: &Environment, config_dir: &Path) -> PathBuf {
-    let digest = Sha256::digest(canonical(config_dir).as_os_str().as_encoded_bytes());
-    let hash = hex::encode(&digest[..8]);
+    let hash = hash(config_dir);
     match absolute(environment, "XDG_RUNTIME_DIR") {
         Some(dir) => dir.join(NAME).join(hash),
         None => PathBuf::from(format!("/tmp/{NAME}-{}", rustix::process::getuid().as_raw())).join(hash),
     }
+}
+
+fn hash(config_dir: &Path) -> String {
+    let digest = Sha256::digest(canonical(config_dir).as_os_str().as_encoded_bytes());
+    hex::encode(&digest[..8])
 }
 
 fn base(environment: &Environment, variable: &'static str, below_home: &str) -> Result<PathBuf, DirError> {
@@ -166,5 +180,7 @@ mod tests {
         let fallback = runtime_dir(&Environment::default(), &real);
         assert!(fallback.to_string_lossy().starts_with("/tmp/sidegate-"), "{fallback:?}");
         assert_eq!(fallback.file_name(), before.file_name());
+        let state = state_dir_of(&Environment::from_iter([("HOME", "/h")]), &real).unwrap();
+        assert_eq!(state, Path::new("/h/.local/state/sidegate").join(before.file_name().unwrap()));
     }
 }

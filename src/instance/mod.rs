@@ -37,7 +37,7 @@ use crate::aggregator::endpoint::Aggregate;
 use crate::aggregator::registry::Registry;
 use crate::binary_resolver::{Progress, Resolver, Version};
 use crate::bridge::{Bridge, BridgeSettings};
-use crate::config::Settings;
+use crate::config::{Settings, dirs};
 use crate::environment::Environment;
 use crate::error::chain;
 use crate::mcpserver::Reader;
@@ -409,7 +409,12 @@ fn reader(config_dir: &Path, environment: &Environment, helper: &Path) -> Result
 pub fn definition_reader(config_dir: &Path, environment: &Environment, helper: &Path) -> io::Result<Reader> {
     let variables = environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let exe = (EXE_VARIABLE.into(), helper.as_os_str().to_owned());
-    Reader::new(config_dir, variables.chain([exe]).collect())
+    let reader = Reader::new(config_dir, variables.chain([exe]).collect())?;
+    // Without a home there is nowhere to keep intents; whoever needs to is told that the file cannot be written.
+    match dirs::state_dir_of(environment, &std::path::absolute(config_dir)?) {
+        Ok(state) => Ok(reader.with_state_dir(&state)),
+        Err(_) => Ok(reader),
+    }
 }
 
 /// The variable that stands for our own binary in definitions.

@@ -1,7 +1,8 @@
 //! The MCPServer resource: its type, the one validator, and the store of definition files.
 //!
 //! A [`Reader`] turns a file into a [`Definition`] or into [`Invalid`], which holds every mistake of the file with its
-//! line and column. [`Reader::scan`] does so for a directory.
+//! line and column. [`Reader::scan`] does so for a directory. [`Definitions`] writes: it suspends, creates, updates and
+//! deletes, by edits of the text that keep the rest of a file.
 //!
 //! Invariants: a [`Definition`] that exists is valid; one bad file does not hide another; a directory that cannot be
 //! read is an error and never an empty set; no secret is in a `Debug`, an error or a mistake.
@@ -11,10 +12,16 @@
 mod auth;
 mod change;
 mod definition;
+mod definitions;
+mod disk;
+mod edit;
+mod edit_error;
 mod expand;
 mod invalid;
 mod name;
+mod overlay;
 mod reader;
+mod resource;
 mod secret;
 mod spec;
 mod store;
@@ -25,6 +32,8 @@ pub use definition::{
     ArgumentName, Definition, EnvPattern, Family, InvalidArgumentName, InvalidEnvPattern, InvalidToolPrefix,
     Isolation, Remote, Route, Stdio, ToolPrefix, Transport,
 };
+pub use definitions::{Definitions, StandsIn, Stored, Suspension, Written};
+pub use edit_error::EditError;
 pub use invalid::Invalid;
 pub use name::{InvalidServerName, ServerName};
 pub use reader::{API_VERSION, KIND, Reader};

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::expand::expand;
+use super::overlay::Overlay;
 use super::{Definition, Invalid, Secret, ServerName, spec};
 use crate::environment::Environment;
 use crate::yaml::{Collector, Fields, Mistake, Value, parse_bytes, shown};
@@ -20,6 +21,7 @@ pub const KIND: &str = "MCPServer";
 pub struct Reader {
     config_dir: PathBuf,
     environment: Environment,
+    overlay: Option<Overlay>,
 }
 
 impl Reader {
@@ -29,7 +31,18 @@ impl Reader {
     ///
     /// When `config_dir` is relative and there is no current directory, or it is empty.
     pub fn new(config_dir: &Path, environment: Environment) -> io::Result<Self> {
-        Ok(Self { config_dir: std::path::absolute(config_dir)?, environment })
+        Ok(Self { config_dir: std::path::absolute(config_dir)?, environment, overlay: None })
+    }
+
+    /// The reader, with `state` as the directory for what the operator wants of servers whose files cannot be written. It
+    /// must belong to this configuration directory alone, and need not exist.
+    #[must_use]
+    pub fn with_state_dir(self, state: &Path) -> Self {
+        Self { overlay: Some(Overlay::new(state)), ..self }
+    }
+
+    pub(super) fn overlay(&self) -> Option<&Overlay> {
+        self.overlay.as_ref()
     }
 
     /// Where the definitions of the configuration directory are.
@@ -47,6 +60,21 @@ impl Reader {
         let definition = self.definition(path, content, &mistakes);
         match definition {
             Some(definition) if mistakes.is_empty() => Ok(definition),
+            _ => Err(Invalid { path: path.to_owned(), mistakes: mistakes.into_sorted() }),
+        }
+    }
+
+    /// What `content` says, without variables put in, right or wrong.
+    ///
+    /// # Errors
+    ///
+    /// It is no YAML, or not what JSON can hold.
+    pub(super) fn resource(&self, path: &Path, content: &[u8]) -> Result<serde_json::Value, Invalid> {
+        let mistakes = Collector::default();
+        let root = parse_bytes(content, &mistakes);
+        let value = root.map_or(Some(serde_json::Value::Null), |root| Value::root(&root, &mistakes).json());
+        match value {
+            Some(value) if mistakes.is_empty() => Ok(value),
             _ => Err(Invalid { path: path.to_owned(), mistakes: mistakes.into_sorted() }),
         }
     }

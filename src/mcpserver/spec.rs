@@ -11,7 +11,8 @@ use super::reader::Context;
 use super::{Definition, Secret, ServerName};
 use crate::yaml::{Fields, Value};
 
-const KEYS: &[&str] = &[
+/// The keys, in the order in which they are written.
+pub(super) const KEYS: &[&str] = &[
     "type",
     "command",
     "args",

@@ -1,6 +1,6 @@
 //! The directory of definition files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use tracing::debug;
 
+use super::overlay::Overlay;
 use super::reader::name_of;
 use super::{Definition, Invalid, Reader, ServerName};
 use crate::yaml::{self, FileError, Mistake};
@@ -93,7 +95,8 @@ impl Reader {
     }
 
     /// Reads every `*.yaml` and `*.yml` of `dir`, in any case. Hidden files and what editors leave behind are passed
-    /// over; symbolic links are followed. Blocks on the file system.
+    /// over; symbolic links are followed. What the operator wants of servers whose files cannot be written is in
+    /// effect. Blocks on the file system.
     ///
     /// # Errors
     ///
@@ -116,6 +119,11 @@ impl Reader {
         paths.sort();
         let mut entries: Vec<_> = paths.into_iter().filter_map(|path| self.entry(path)).collect();
         refuse_rivals(&mut entries);
+        if let Some(overlay) = self.overlay() {
+            let failed = |source| ScanError::Unreadable { path: overlay.directory().to_owned(), source };
+            apply_intents(&mut entries, overlay.all().map_err(failed)?, overlay);
+            forget_intents(&entries, overlay);
+        }
         Ok(Scan { entries })
     }
 
@@ -131,11 +139,46 @@ impl Reader {
     }
 }
 
+/// What the operator wants counts more than what a definition says.
+fn apply_intents(
+    entries: &mut [Entry],
+    mut intents: BTreeMap<ServerName, io::Result<bool>>,
+    overlay: &Overlay,
+) {
+    for entry in entries {
+        let (Some(name), Ok(definition)) = (&entry.name, &mut entry.outcome) else { continue };
+        match intents.remove(name) {
+            None => {}
+            Some(Ok(suspended)) => Arc::make_mut(definition).suspended = suspended,
+            Some(Err(error)) => {
+                let file = overlay.path(name);
+                let problem =
+                    format!("whether it is to be suspended cannot be read from {}: {error}", file.display());
+                let mistake = Mistake::of_file(problem, Some("remove that file".to_owned()));
+                entry.outcome = Err(Invalid { path: entry.path.clone(), mistakes: vec![mistake] });
+            }
+        }
+    }
+}
+
+/// Intents of servers that are gone go as well. Of an empty directory nothing is concluded: a volume that is not mounted
+/// looks like that.
+fn forget_intents(entries: &[Entry], overlay: &Overlay) {
+    let defined: BTreeSet<_> = entries.iter().filter_map(|entry| entry.name.as_ref()).collect();
+    if defined.is_empty() {
+        return;
+    }
+    if let Err(error) = overlay.retain(&defined) {
+        // They do no harm while their servers are gone, and the next look tries again.
+        debug!(%error, "intents of servers that are gone cannot be removed");
+    }
+}
+
 fn invalid(path: &Path, refusal: &FileError) -> Invalid {
     Invalid { path: path.to_owned(), mistakes: vec![refusal.mistake()] }
 }
 
-fn is_definition(file: &OsStr) -> bool {
+pub(super) fn is_definition(file: &OsStr) -> bool {
     let path = Path::new(file);
     let known = path.extension().is_some_and(|extension| {
         extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml")
