@@ -68,10 +68,15 @@ impl Link {
         self.current.send_replace(upstream);
     }
 
-    /// Takes the session out for good: the server is removed, or gets another way. Nobody waits here any more.
+    /// Takes the session out for good: the server is removed, or starts afresh. Nobody waits here any more.
     pub fn retire(&self) {
-        self.set(None);
         self.retired.cancel();
+        self.set(None);
+    }
+
+    /// Whether [`retire`](Self::retire) was called.
+    pub fn is_retired(&self) -> bool {
+        self.retired.is_cancelled()
     }
 
     /// The session there is at the moment and that is not lost; waits for one if need be, at most

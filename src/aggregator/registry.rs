@@ -1,12 +1,14 @@
 //! Which servers are in the catalogue.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 use tracing::warn;
 
 use super::catalogue::{Catalogue, Member};
+use super::link::Link;
 use crate::mcpserver::ServerName;
 
 /// Holds what each server brings, and the catalogue made of it. Readers get whole snapshots.
@@ -25,17 +27,26 @@ impl Registry {
         Arc::new(Self { lead, members: Mutex::default(), catalogue: watch::Sender::new(empty) })
     }
 
-    /// Enters a server, or what has changed of it.
-    pub fn publish(&self, server: ServerName, member: Member) {
+    /// Enters a server, or what has changed of it. One whose link is retired stays out: it may be another's turn already.
+    pub fn publish(&self, member: Member) {
         self.change(|members| {
-            members.insert(server, member);
-            true
+            let enters = !member.link.is_retired();
+            if enters {
+                members.insert(member.link.server().clone(), member);
+            }
+            enters
         });
     }
 
-    /// Takes a server out. One that is not there is fine.
-    pub fn withdraw(&self, server: &ServerName) {
-        self.change(|members| members.remove(server).is_some());
+    /// Takes out what was entered with `link`. What is not there is fine.
+    pub fn withdraw(&self, link: &Arc<Link>) {
+        self.change(|members| match members.entry(link.server().clone()) {
+            Entry::Occupied(member) if Arc::ptr_eq(&member.get().link, link) => {
+                member.remove();
+                true
+            }
+            _ => false,
+        });
     }
 
     /// The catalogue at this moment.
@@ -68,23 +79,45 @@ impl Registry {
 mod tests {
     use super::*;
     use crate::aggregator::catalogue::Tool;
-    use crate::aggregator::link::{Limits, Link};
+    use crate::aggregator::link::Limits;
 
     #[test]
     fn taking_out_what_is_not_there_is_no_change() {
         let registry = Registry::new("x");
-        let server: ServerName = "a".parse().unwrap();
-        let tools = Arc::from([Tool::parse(r#"{"name":"t"}"#.into()).unwrap()]);
-        let link = Link::new(server.clone(), Limits::default());
-        registry.publish(server.clone(), Member { prefix: "a".to_owned(), link, tools });
+        let link = publish(&registry);
         assert_eq!(registry.catalogue().len(), 1);
 
         let mut catalogues = registry.subscribe();
-        registry.withdraw(&server);
+        registry.withdraw(&link);
         assert!(catalogues.has_changed().unwrap());
         catalogues.mark_unchanged();
-        registry.withdraw(&server);
+        registry.withdraw(&link);
         assert!(!catalogues.has_changed().unwrap());
         assert!(registry.catalogue().is_empty());
+    }
+
+    #[test]
+    fn a_predecessor_that_is_late_changes_nothing() {
+        let registry = Registry::new("x");
+        let old = publish(&registry);
+        old.retire();
+        registry.withdraw(&old);
+        publish(&registry);
+        let catalogues = registry.subscribe();
+        registry.publish(member(Arc::clone(&old)));
+        registry.withdraw(&old);
+        assert!(!catalogues.has_changed().unwrap());
+        assert_eq!(registry.catalogue().len(), 1);
+    }
+
+    fn publish(registry: &Registry) -> Arc<Link> {
+        let link = Link::new("a".parse().unwrap(), Limits::default());
+        registry.publish(member(Arc::clone(&link)));
+        link
+    }
+
+    fn member(link: Arc<Link>) -> Member {
+        let tools = Arc::from([Tool::parse(r#"{"name":"t"}"#.into()).unwrap()]);
+        Member { prefix: "a".to_owned(), link, tools }
     }
 }

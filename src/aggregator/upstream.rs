@@ -316,6 +316,14 @@ fn error_text(error: &str) -> String {
     message.map_or_else(|| error.to_owned(), |message| message.into_owned())
 }
 
+impl ConnectError {
+    /// Whether the server wants to know who asks (RFC 9110 section 15.5.2).
+    pub fn wants_credentials(&self) -> bool {
+        matches!(self, Self::Client(ClientError::Status(error))
+            if error.from_server && error.status == http::StatusCode::UNAUTHORIZED)
+    }
+}
+
 /// Why a server cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::gateways::Gateways;
 use super::info::{GatewayInfo, InstanceInfo};
 use crate::error::chain;
-use crate::reconciler::{ServerState, Statuses};
+use crate::reconciler::Statuses;
 use crate::wire::server::Body;
 
 /// What operations work with.
@@ -58,8 +58,8 @@ impl Operations {
                 if let Some(reason) = status.state.reason() {
                     server["reason"] = reason.into();
                 }
-                if let ServerState::Failed { failures, retry_in, .. } = &status.state {
-                    server["failures"] = (*failures).into();
+                if let Some((failures, retry_in)) = status.state.next_try() {
+                    server["failures"] = failures.into();
                     server["retryInSeconds"] = retry_in.as_secs_f64().into();
                 }
                 if let Some(stale) = &status.stale {

@@ -1,10 +1,9 @@
 //! One server: opens its session, keeps it, and puts its tools into the catalogue.
 //!
-//! Invariants: one session at a time; the tools in the catalogue are those of a session that was open; retries never
-//! end; after [`Actor::retire`] nothing of the session is left.
+//! Invariants: calls go to one session at a time; the tools in the catalogue are those of a session that was open; retries
+//! never end; after [`Actor::retire`] nothing of the session is left.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -16,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use super::held::RouteLease;
 use super::status::{Board, ServerState};
 use crate::aggregator::catalogue::{Member, Tool};
 use crate::aggregator::link::{Limits, Link};
@@ -83,63 +83,99 @@ impl Retry {
 /// A handle to the task that looks after one server.
 #[derive(Debug)]
 pub(super) struct Actor {
-    commands: mpsc::Sender<Command>,
-    retired: Arc<AtomicBool>,
+    commands: mpsc::UnboundedSender<Command>,
+    link: Arc<Link>,
+    shared: Arc<Shared>,
 }
+
+/// How an actor reaches its server.
+#[derive(Clone, Debug)]
+pub(super) struct Approach {
+    /// The path of its route.
+    pub(super) path: PathAndQuery,
+    /// Headers of every request.
+    pub(super) headers: HeaderMap,
+    /// Keeps the route, where it is one of ours.
+    pub(super) lease: Option<Arc<RouteLease>>,
+}
+
+/// Hears whether the next try to open a session has succeeded, and why not. Dropped when the server is not wanted any more.
+pub(super) type Settled = oneshot::Sender<Result<(), String>>;
 
 #[derive(Debug)]
 enum Command {
     /// Take over what does not touch the connection.
     Update(Arc<Definition>),
+    /// Open a session another way, and let it take the place of the one there is.
+    Change(Arc<Definition>, Approach),
+    /// Say when there is a session, and do not wait for the next try.
+    Nudge(Settled),
+    /// Close the session and open another.
+    Restart(Settled),
     /// Close the session and end.
     Retire(oneshot::Sender<()>),
 }
 
 impl Actor {
-    /// Begins to connect a server, at `path` of `origin` with `headers`.
+    /// Begins to connect a server.
     pub(super) fn start(
         definition: Arc<Definition>,
+        approach: Approach,
         origin: watch::Receiver<Arc<Origin>>,
-        path: PathAndQuery,
-        headers: HeaderMap,
         shared: Arc<Shared>,
     ) -> Self {
-        let (commands, receiver) = mpsc::channel(8);
+        let (commands, receiver) = mpsc::unbounded_channel();
         let link = Link::new(definition.name.clone(), limits(&definition));
-        let route_marker = Some(http::HeaderName::from_static(ROUTE_HEADER));
-        let config = ClientConfig { origin, path, headers, route_marker, max_message: MAX_MESSAGE };
-        let tracker = shared.tracker.clone();
-        let retired = Arc::new(AtomicBool::new(false));
-        let task_retired = Arc::clone(&retired);
-        tracker.spawn(
-            Task {
-                definition,
-                config,
-                link,
-                shared,
-                commands: receiver,
-                failures: 0,
-                was_open: false,
-                retired: task_retired,
-            }
-            .run(),
-        );
-        Self { commands, retired }
+        let task = Task {
+            definition,
+            approach,
+            origin,
+            link: Arc::clone(&link),
+            shared: Arc::clone(&shared),
+            commands: receiver,
+            failures: 0,
+            was_open: false,
+            waiting: Vec::new(),
+        };
+        shared.tracker.spawn(task.run());
+        Self { commands, link, shared }
     }
 
     /// Takes over a definition that differs only in what does not touch the connection.
-    pub(super) async fn update(&self, definition: Arc<Definition>) {
-        // A task that has ended was retired.
-        let _ = self.commands.send(Command::Update(definition)).await;
+    pub(super) fn update(&self, definition: Arc<Definition>) {
+        self.send(Command::Update(definition));
     }
 
-    /// Takes the tools out of the catalogue, lets calls in flight end, and closes the session; returns when that is
-    /// done.
-    pub(super) async fn retire(self) {
-        // What is on its way must not write anything down any more: the server is somebody else's, or nobody's.
-        self.retired.store(true, Ordering::Release);
+    /// Connects the server another way. Calls that are under way end where they are; new ones go to the new session from
+    /// when it is open.
+    pub(super) fn change(&self, definition: Arc<Definition>, approach: Approach) {
+        self.send(Command::Change(definition, approach));
+    }
+
+    /// Tells `settled` when there is a session; where a try has failed, the next one begins at once.
+    pub(super) fn nudge(&self, settled: Settled) {
+        self.send(Command::Nudge(settled));
+    }
+
+    /// Closes the session, when the calls in flight have ended, and opens another. New calls wait for it.
+    pub(super) fn restart(&self, settled: Settled) {
+        self.send(Command::Restart(settled));
+    }
+
+    fn send(&self, command: Command) {
+        // A task that has ended was retired.
+        let _ = self.commands.send(command);
+    }
+
+    /// Takes the tools out of the catalogue at once. The future lets calls in flight end, closes the session, and is done
+    /// when nothing is left.
+    pub(super) fn retire(self) -> impl Future<Output = ()> + Send + 'static {
+        // What is on its way must not enter anything any more: the server is somebody else's, or nobody's.
+        self.link.retire();
+        self.shared.registry.withdraw(&self.link);
         let (done, wait) = oneshot::channel();
-        if self.commands.send(Command::Retire(done)).await.is_ok() {
+        self.send(Command::Retire(done));
+        async move {
             // An error means that the task has ended, which is as good.
             let _ = wait.await;
         }
@@ -152,88 +188,142 @@ fn limits(definition: &Definition) -> Limits {
 
 struct Task {
     definition: Arc<Definition>,
-    config: ClientConfig,
+    approach: Approach,
+    origin: watch::Receiver<Arc<Origin>>,
     link: Arc<Link>,
     shared: Arc<Shared>,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::UnboundedReceiver<Command>,
     failures: u32,
     /// The last try to open a session succeeded.
     was_open: bool,
-    retired: Arc<AtomicBool>,
+    /// Who wants to hear how the next try went.
+    waiting: Vec<Settled>,
 }
 
-/// What to do next.
+/// A session that is open, and its tools.
+struct Opened {
+    upstream: Arc<Upstream>,
+    tools: Arc<[Tool]>,
+    /// Its route stays while it lives.
+    lease: Option<Arc<RouteLease>>,
+}
+
+/// What to do next. Every state of a server that has an actor is one of these:
+///
+/// | state | ends when | next |
+/// | --- | --- | --- |
+/// | `Connect` | the session is open | `Serve` |
+/// | | it could not be opened | `Wait` |
+/// | `Serve` | the session is lost, for the first time; a restart is asked for | `Connect` |
+/// | | the session is lost, again; a changed way does not work | `Wait` |
+/// | | a session by a changed way is open | `Serve` |
+/// | `Wait` | the time is over; somebody does not want to wait; the way has changed | `Connect` |
+/// | any | the server is not wanted any more | `End` |
 enum Next {
+    /// Open a session.
     Connect,
+    /// Serve one.
+    Serve(Opened),
+    /// Wait after a failure.
+    Wait(ConnectError),
     /// Retired; somebody waits to hear it.
     End(Option<oneshot::Sender<()>>),
 }
 
 impl Task {
     async fn run(mut self) {
+        let mut next = Next::Connect;
         let done = loop {
-            match self.connect_and_serve().await {
-                Next::Connect => {}
+            next = match next {
+                Next::Connect => self.connect().await,
+                Next::Serve(opened) => self.serve(opened).await,
+                Next::Wait(error) => self.wait_after(&error).await,
                 Next::End(done) => break done,
-            }
+            };
         };
-        self.shared.registry.withdraw(&self.definition.name);
+        // Also where nobody has retired it, but has lost interest.
         self.link.retire();
+        self.shared.registry.withdraw(&self.link);
+        // With it goes the route.
+        drop(self);
         if let Some(done) = done {
             // Whoever asked may have lost interest.
             let _ = done.send(());
         }
     }
 
-    /// One session, from its opening to its end.
-    async fn connect_and_serve(&mut self) -> Next {
+    async fn connect(&mut self) -> Next {
         // A server that has failed stays `failed` until a try succeeds: what is known of it has not changed.
         if self.failures == 0 || self.was_open {
             self.set_state(if self.is_stdio() { ServerState::Starting } else { ServerState::Connecting }, 0);
         }
-        let limits = self.link.limits();
-        let opening =
-            open(self.definition.name.clone(), Arc::clone(&self.shared), self.config.clone(), limits);
+        let opening = self.open();
         tokio::pin!(opening);
-        let opened = loop {
+        loop {
             tokio::select! {
-                opened = &mut opening => break opened,
+                opened = &mut opening => return match opened {
+                    Ok(opened) => Next::Serve(opened),
+                    Err(error) => Next::Wait(error),
+                },
                 command = self.commands.recv() => match command {
                     Some(Command::Update(definition)) => self.take_over(definition),
+                    Some(Command::Change(definition, approach)) => {
+                        self.take_another_way(definition, approach);
+                        return Next::Connect;
+                    }
+                    Some(Command::Nudge(settled)) => self.waiting.push(settled),
+                    Some(Command::Restart(settled)) => {
+                        self.waiting.push(settled);
+                        return Next::Connect;
+                    }
                     Some(Command::Retire(done)) => return Next::End(Some(done)),
                     None => return Next::End(None),
                 },
             }
-        };
-        match opened {
-            Ok((upstream, tools)) => {
-                let next = self.serve(&upstream, tools).await;
-                self.link.set(None);
-                match next {
-                    Next::Connect => {
-                        self.shared.tracker.spawn(close(upstream, LAST_ANSWERS));
-                    }
-                    Next::End(_) => {
-                        self.shared.registry.withdraw(&self.definition.name);
-                        self.link.retire();
-                        close(upstream, self.shared.drain).await;
-                    }
-                }
-                next
-            }
-            Err(error) => self.wait_after(&error).await,
         }
     }
 
-    /// Serves a session until it is lost or not wanted any more.
-    async fn serve(&mut self, upstream: &Arc<Upstream>, mut tools: Arc<[Tool]>) -> Next {
-        let opened = Instant::now();
+    /// Serves a session, and sees to what becomes of it then.
+    async fn serve(&mut self, session: Opened) -> Next {
         self.was_open = true;
-        self.link.set(Some(Arc::clone(upstream)));
-        self.publish(&tools);
-        // A list that is being read anew; everything else is heard meanwhile.
+        self.link.set(Some(Arc::clone(&session.upstream)));
+        self.publish(&session.tools);
+        let Opened { upstream, tools, lease } = session;
+        let next = self.serve_until(&upstream, tools).await;
+        let drain = self.shared.drain;
+        match &next {
+            // The new session takes the calls before the old one is closed.
+            Next::Serve(new) => {
+                self.link.set(Some(Arc::clone(&new.upstream)));
+                self.shared.tracker.spawn(close(upstream, lease, drain));
+            }
+            Next::Wait(_) => {
+                self.withdraw();
+                self.shared.tracker.spawn(close(upstream, lease, drain));
+            }
+            // Lost, or in need of a successor that must not meet it: a command can hold what there is only one of.
+            Next::Connect => {
+                self.link.set(None);
+                let patience = if upstream.is_lost() { LAST_ANSWERS } else { drain };
+                let closing = close(upstream, lease, patience);
+                if self.waiting.is_empty() {
+                    self.shared.tracker.spawn(closing);
+                } else {
+                    closing.await;
+                }
+            }
+            Next::End(_) => close(upstream, lease, drain).await,
+        }
+        next
+    }
+
+    async fn serve_until(&mut self, upstream: &Arc<Upstream>, mut tools: Arc<[Tool]>) -> Next {
+        let opened = Instant::now();
+        // A list that is being read anew, and a session by another way that is being opened; everything else is heard
+        // meanwhile.
         let listing = Fuse::terminated();
-        tokio::pin!(listing);
+        let replacing = Fuse::terminated();
+        tokio::pin!(listing, replacing);
         loop {
             tokio::select! {
                 () = upstream.lost() => {
@@ -246,9 +336,12 @@ impl Task {
                         self.failures = 1;
                         return Next::Connect;
                     }
-                    let lost = ConnectError::Protocol("it ends its sessions".to_owned());
-                    return self.wait_after(&lost).await;
+                    return Next::Wait(ConnectError::Protocol("it ends its sessions".to_owned()));
                 }
+                replaced = &mut replacing, if !replacing.is_terminated() => return match replaced {
+                    Ok(new) => Next::Serve(new),
+                    Err(error) => Next::Wait(error),
+                },
                 () = upstream.tools_changed(), if listing.is_terminated() => {
                     listing.set(list_again(Arc::clone(upstream), self.link.limits()).fuse());
                 }
@@ -257,8 +350,7 @@ impl Task {
                         tools = new;
                         self.publish(&tools);
                     }
-                    // The old list stays: the server has not told another.
-                    Err(error) => debug!(server = %self.definition.name, %error, "its new tools cannot be listed"),
+                    Err(error) => self.degrade(&error, tools.len()),
                 },
                 () = sleep_until(opened + self.shared.retry.healthy_after), if self.failures > 0 => {
                     self.failures = 0;
@@ -267,6 +359,16 @@ impl Task {
                     Some(Command::Update(definition)) => {
                         self.take_over(definition);
                         self.publish(&tools);
+                    }
+                    Some(Command::Change(definition, approach)) => {
+                        self.take_another_way(definition, approach);
+                        replacing.set(self.open().fuse());
+                    }
+                    // Whoever does not listen any more has lost interest.
+                    Some(Command::Nudge(settled)) => drop(settled.send(Ok(()))),
+                    Some(Command::Restart(settled)) => {
+                        self.waiting.push(settled);
+                        return Next::Connect;
                     }
                     Some(Command::Retire(done)) => return Next::End(Some(done)),
                     None => return Next::End(None),
@@ -280,19 +382,56 @@ impl Task {
         self.failures += 1;
         self.was_open = false;
         let retry_in = self.shared.retry.wait(self.failures);
-        self.shared.registry.withdraw(&self.definition.name);
+        self.withdraw();
         let reason = self.explain(error);
-        self.set_state(ServerState::Failed { reason, failures: self.failures, retry_in }, 0);
+        for waiting in self.waiting.drain(..) {
+            // Whoever asked may have lost interest.
+            let _ = waiting.send(Err(reason.clone()));
+        }
+        let failures = self.failures;
+        self.set_state(
+            match error.wants_credentials() {
+                true => ServerState::AuthRequired { reason, failures, retry_in },
+                false => ServerState::Failed { reason, failures, retry_in },
+            },
+            0,
+        );
         let until = Instant::now() + retry_in;
         loop {
             tokio::select! {
                 () = sleep_until(until) => return Next::Connect,
                 command = self.commands.recv() => match command {
                     Some(Command::Update(definition)) => self.take_over(definition),
+                    Some(Command::Change(definition, approach)) => {
+                        self.take_another_way(definition, approach);
+                        return Next::Connect;
+                    }
+                    Some(Command::Nudge(settled) | Command::Restart(settled)) => {
+                        self.waiting.push(settled);
+                        return Next::Connect;
+                    }
                     Some(Command::Retire(done)) => return Next::End(Some(done)),
                     None => return Next::End(None),
                 },
             }
+        }
+    }
+
+    /// A session by the way there is now. Gives it up when dropped.
+    fn open(&self) -> impl Future<Output = Result<Opened, ConnectError>> + use<> {
+        let Approach { path, headers, lease } = self.approach.clone();
+        let config = ClientConfig {
+            origin: self.origin.clone(),
+            path,
+            headers,
+            route_marker: Some(http::HeaderName::from_static(ROUTE_HEADER)),
+            max_message: MAX_MESSAGE,
+        };
+        let (name, shared, limits) =
+            (self.definition.name.clone(), Arc::clone(&self.shared), self.link.limits());
+        async move {
+            let (upstream, tools) = open(name, shared, config, limits).await?;
+            Ok(Opened { upstream, tools, lease })
         }
     }
 
@@ -301,24 +440,41 @@ impl Task {
         self.definition = definition;
     }
 
-    fn publish(&self, tools: &Arc<[Tool]>) {
-        if self.retired.load(Ordering::Acquire) {
-            return;
-        }
+    /// A new definition starts afresh.
+    fn take_another_way(&mut self, definition: Arc<Definition>, approach: Approach) {
+        self.take_over(definition);
+        self.approach = approach;
+        self.failures = 0;
+    }
+
+    fn withdraw(&self) {
+        self.shared.registry.withdraw(&self.link);
+        self.link.set(None);
+    }
+
+    fn publish(&mut self, tools: &Arc<[Tool]>) {
         let definition = &self.definition;
         let prefix =
             definition.tool_prefix.as_ref().map_or(definition.name.as_str(), |prefix| prefix.as_str());
         let member =
             Member { prefix: prefix.to_owned(), link: Arc::clone(&self.link), tools: Arc::clone(tools) };
-        self.shared.registry.publish(definition.name.clone(), member);
+        self.shared.registry.publish(member);
         let state = if self.is_stdio() { ServerState::Running } else { ServerState::Connected };
         self.set_state(state, tools.len());
+        for waiting in self.waiting.drain(..) {
+            // Whoever asked may have lost interest.
+            let _ = waiting.send(Ok(()));
+        }
+    }
+
+    /// The old list stays: the server has not told another.
+    fn degrade(&self, error: &ConnectError, tools: usize) {
+        let reason = format!("its tools have changed and cannot be listed: {}", self.explain(error));
+        self.set_state(ServerState::Degraded { reason }, tools);
     }
 
     fn set_state(&self, state: ServerState, tools: usize) {
-        if !self.retired.load(Ordering::Acquire) {
-            self.shared.board.set(&self.definition.name, state, tools);
-        }
+        self.shared.board.set_while(&self.definition.name, state, tools, || !self.link.is_retired());
     }
 
     fn is_stdio(&self) -> bool {
@@ -346,8 +502,8 @@ async fn list_again(upstream: Arc<Upstream>, limits: Limits) -> Result<Arc<[Tool
     upstream.list_tools(limits).await
 }
 
-/// Lets calls in flight end, and closes a session.
-async fn close(upstream: Arc<Upstream>, patience: Duration) {
+/// Lets calls in flight end, and closes a session; then its route can go.
+async fn close(upstream: Arc<Upstream>, lease: Option<Arc<RouteLease>>, patience: Duration) {
     let server = upstream.server();
     if tokio::time::timeout(patience, upstream.calls_done()).await.is_err() {
         debug!(%server, ?patience, "calls are cut");
@@ -355,6 +511,7 @@ async fn close(upstream: Arc<Upstream>, patience: Duration) {
     if let Err(error) = upstream.close().await {
         debug!(%server, %error, "the session could not be closed in order");
     }
+    drop(lease);
 }
 
 async fn open(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 /// After an event that may be one of many (bytes written to a file), quiet is waited for this long.
@@ -33,6 +33,30 @@ pub(super) struct Detector {
     watcher: Option<RecommendedWatcher>,
     /// The directory that is watched, to notice another one in its place.
     watched: Option<(u64, u64)>,
+    /// Something has begun, and may not be over.
+    unrest: Option<Unrest>,
+    /// When to look without an event, and when to see whether the directory is another one.
+    rescan: Instant,
+    rearm: Instant,
+}
+
+/// Events that came one after the other.
+#[derive(Clone, Copy, Debug)]
+struct Unrest {
+    pace: Pace,
+    first: Instant,
+    last: Instant,
+}
+
+impl Unrest {
+    /// When it counts as over.
+    fn end(self) -> Instant {
+        let wait = match self.pace {
+            Pace::Soon => MOMENT,
+            Pace::WhenQuiet => QUIET,
+        };
+        (self.last + wait).min(self.first + LONGEST)
+    }
 }
 
 /// How soon to look after an event.
@@ -46,47 +70,50 @@ impl Detector {
     /// Watches `directory`, which may not be there yet.
     pub(super) fn new(directory: &Path) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
-        let mut detector =
-            Self { directory: directory.to_owned(), events, sender, watcher: None, watched: None };
+        let now = Instant::now();
+        let mut detector = Self {
+            directory: directory.to_owned(),
+            events,
+            sender,
+            watcher: None,
+            watched: None,
+            unrest: None,
+            rescan: now + RESCAN,
+            rearm: now + REARM,
+        };
         detector.arm();
         detector
     }
 
-    /// Waits until the directory should be looked at. Safe to drop while it waits.
+    /// Waits until the directory should be looked at. Loses nothing when it is dropped before that.
     pub(super) async fn changed(&mut self) {
-        let rescan = Instant::now() + RESCAN;
-        let pace = loop {
+        loop {
+            let wake = self.unrest.map_or(self.rescan.min(self.rearm), Unrest::end);
             tokio::select! {
                 // The sender is ours: there is always another event to wait for.
-                Some(pace) = self.events.recv() => break pace,
-                () = sleep_until(rescan) => return,
-                () = sleep(REARM) => {
-                    if self.arm() {
+                Some(pace) = self.events.recv() => self.note(pace),
+                () = sleep_until(wake) => {
+                    let now = Instant::now();
+                    self.rearm = now + REARM;
+                    let over = self.unrest.take().is_some();
+                    // What has happened may be that another directory is there.
+                    let another = self.arm();
+                    if over || another || now >= self.rescan {
+                        self.rescan = now + RESCAN;
                         return;
                     }
                 }
             }
-        };
-        self.settle(pace).await;
-        self.arm();
+        }
     }
 
-    /// Waits until what has begun is over.
-    async fn settle(&mut self, mut pace: Pace) {
-        let latest = Instant::now() + LONGEST;
-        loop {
-            let wait = match pace {
-                Pace::Soon => MOMENT,
-                Pace::WhenQuiet => QUIET,
-            };
-            tokio::select! {
-                Some(next) = self.events.recv() => {
-                    pace = if next == Pace::Soon { next } else { pace };
-                }
-                () = sleep(wait) => return,
-                () = sleep_until(latest) => return,
-            }
-        }
+    fn note(&mut self, pace: Pace) {
+        let now = Instant::now();
+        self.unrest = Some(match self.unrest {
+            None => Unrest { pace, first: now, last: now },
+            Some(unrest) if pace == Pace::Soon => Unrest { pace, last: now, ..unrest },
+            Some(unrest) => Unrest { last: now, ..unrest },
+        });
     }
 
     /// Watches the directory that is at the path now; true when that is another one than before.
@@ -169,6 +196,17 @@ mod tests {
         noticed(&mut detector).await;
         std::fs::remove_file(dir.path().join("b.yaml")).unwrap();
         noticed(&mut detector).await;
+    }
+
+    #[tokio::test]
+    async fn an_event_is_not_lost_by_whoever_waits_for_something_else_as_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut detector = Detector::new(dir.path());
+        std::fs::write(dir.path().join("a.yaml"), "a").unwrap();
+        let interrupted = async {
+            while tokio::time::timeout(Duration::from_millis(1), detector.changed()).await.is_err() {}
+        };
+        tokio::time::timeout(Duration::from_secs(20), interrupted).await.unwrap();
     }
 
     #[tokio::test]

@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::mcpserver::ServerName;
 use crate::wire::client::Origin;
-use crate::yaml_applier::{Applier, ApplyError, InForce, Revision, RoutePlan, Status};
+use crate::yaml_applier::{Applier, ApplyError, InForce, Revision, RouteName, RoutePlan, Status};
 
 /// The routes of all servers.
-pub type Routes = BTreeMap<ServerName, RoutePlan>;
+pub type Routes = BTreeMap<RouteName, RoutePlan>;
 
 /// One gateway, as far as routes and calls are concerned.
 #[derive(Clone)]

@@ -15,7 +15,9 @@ use crate::mcpserver::ServerName;
 /// | --- | --- | --- |
 /// | `Starting`, `Connecting` | a session is being opened (stdio, remote) | `Running`, `Connected`, `Failed` |
 /// | `Running`, `Connected` | its tools can be called | `Starting`, `Connecting` when the session is lost |
+/// | `Degraded` | its tools can be called, but are not the latest | `Running`, `Connected` when they are listed |
 /// | `Failed` | no session; tries go on | `Running`, `Connected` |
+/// | `AuthRequired` | the same, because the server wants credentials | `Running`, `Connected` |
 /// | `Stopped`, `Disconnected` | the operator does not want it, or it is not started by itself | `Starting`, `Connecting` |
 /// | `Invalid` | its file, or its route, is wrong | `Starting`, `Connecting` when it was mended |
 /// | `Unsupported` | it asks for what this instance cannot do | `Starting`, `Connecting` when it was changed |
@@ -43,6 +45,20 @@ pub enum ServerState {
         /// How long until the next one, from when the state began.
         retry_in: Duration,
     },
+    /// As `Failed`, because the server wants to know who asks.
+    AuthRequired {
+        /// What it said.
+        reason: String,
+        /// How many tries in a row have failed.
+        failures: u32,
+        /// How long until the next one, from when the state began.
+        retry_in: Duration,
+    },
+    /// It can be called, but something is wrong with it.
+    Degraded {
+        /// What it is.
+        reason: String,
+    },
     /// The definition cannot be used, and why.
     Invalid {
         /// All that is wrong.
@@ -66,6 +82,8 @@ impl ServerState {
             Self::Stopped => "stopped",
             Self::Disconnected => "disconnected",
             Self::Failed { .. } => "failed",
+            Self::AuthRequired { .. } => "auth_required",
+            Self::Degraded { .. } => "degraded",
             Self::Invalid { .. } => "invalid",
             Self::Unsupported { .. } => "unsupported",
         }
@@ -74,11 +92,38 @@ impl ServerState {
     /// Why it is so, where that is not the usual.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Failed { reason, .. } | Self::Invalid { reason } | Self::Unsupported { reason } => {
-                Some(reason)
+            Self::Failed { reason, .. }
+            | Self::AuthRequired { reason, .. }
+            | Self::Degraded { reason }
+            | Self::Invalid { reason }
+            | Self::Unsupported { reason } => Some(reason),
+            Self::Starting
+            | Self::Connecting
+            | Self::Running
+            | Self::Connected
+            | Self::Stopped
+            | Self::Disconnected => None,
+        }
+    }
+
+    /// How many tries in a row have failed, and how long after the state began the next one follows.
+    pub fn next_try(&self) -> Option<(u32, Duration)> {
+        match self {
+            Self::Failed { failures, retry_in, .. } | Self::AuthRequired { failures, retry_in, .. } => {
+                Some((*failures, *retry_in))
             }
             _ => None,
         }
+    }
+
+    /// Whether its tools can be called.
+    pub fn is_up(&self) -> bool {
+        matches!(self, Self::Running | Self::Connected | Self::Degraded { .. })
+    }
+
+    /// Whether nobody wants it now.
+    pub fn is_resting(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Disconnected)
     }
 
     /// Whether something is known of the server: it is not on its way for the first time.
@@ -125,7 +170,21 @@ impl Board {
 
     /// Writes down where a server stands.
     pub(super) fn set(&self, server: &ServerName, state: ServerState, tools: usize) {
+        self.set_while(server, state, tools, || true);
+    }
+
+    /// Writes down where a server stands, unless it is not for the caller to say any more.
+    pub(super) fn set_while(
+        &self,
+        server: &ServerName,
+        state: ServerState,
+        tools: usize,
+        may: impl FnOnce() -> bool,
+    ) {
         self.0.send_if_modified(|statuses| {
+            if !may() {
+                return false;
+            }
             let status = statuses.entry(server.clone());
             let mut changed = false;
             let status = status.or_insert_with(|| {
@@ -178,11 +237,14 @@ impl Board {
 
 fn log(server: &ServerName, state: &ServerState, tools: usize) {
     match state {
-        ServerState::Failed { reason, failures, retry_in } => {
+        ServerState::Failed { reason, failures, retry_in }
+        | ServerState::AuthRequired { reason, failures, retry_in } => {
             let seconds = retry_in.as_secs_f32();
             warn!(%server, %state, failures, "{reason}; next try in {seconds:.1} s");
         }
-        ServerState::Invalid { reason } | ServerState::Unsupported { reason } => {
+        ServerState::Degraded { reason }
+        | ServerState::Invalid { reason }
+        | ServerState::Unsupported { reason } => {
             warn!(%server, %state, "{reason}");
         }
         ServerState::Running | ServerState::Connected => info!(%server, tools, "{state}"),

@@ -24,9 +24,9 @@ use super::key::GatewayKey;
 use super::plan::{GatewaySettings, Plan, RoutePlan};
 use super::probe::{ProbeAnswer, await_generation};
 use super::render::RenderError;
+use super::route_name::RouteName;
 use super::validate::{AcceptError, Accepted, KnownBad, ValidateError, Validator, accept};
 use super::write::{self, WriteError};
-use crate::mcpserver::ServerName;
 
 /// What an [`Applier`] works with for the whole life of its gateway.
 pub struct ApplierOptions {
@@ -55,7 +55,7 @@ pub struct InForce {
     /// What the data port answers.
     pub generation: Generation,
     /// The routes that were left out, with the gateway's own words.
-    pub refused: Arc<BTreeMap<ServerName, String>>,
+    pub refused: Arc<BTreeMap<RouteName, String>>,
 }
 
 /// Where the gateway's file stands.
@@ -145,7 +145,7 @@ impl Applier {
     }
 
     /// Wishes for these routes, instead of all that was wished for before, and returns at once.
-    pub fn apply(&self, routes: BTreeMap<ServerName, RoutePlan>) -> Revision {
+    pub fn apply(&self, routes: BTreeMap<RouteName, RoutePlan>) -> Revision {
         let mut revision = Revision::default();
         self.wanted.send_modify(|wanted| {
             wanted.revision.0 += 1;
@@ -201,7 +201,7 @@ impl Applier {
 #[derive(Clone, Default)]
 struct Wanted {
     revision: Revision,
-    routes: Arc<BTreeMap<ServerName, RoutePlan>>,
+    routes: Arc<BTreeMap<RouteName, RoutePlan>>,
 }
 
 enum Command {

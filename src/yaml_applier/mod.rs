@@ -17,6 +17,7 @@ mod plan;
 mod policy;
 mod probe;
 mod render;
+mod route_name;
 mod validate;
 mod write;
 
@@ -30,6 +31,7 @@ pub use plan::{
 pub use policy::PolicyError;
 pub use probe::ProbeAnswer;
 pub use render::{RenderError, Rendered};
+pub use route_name::RouteName;
 pub use validate::{ValidateError, Validator};
 pub use write::WriteError;
 

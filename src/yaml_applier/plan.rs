@@ -12,7 +12,7 @@ use url::Url;
 
 use super::generation::SpawnNonce;
 use super::key::KeyDigest;
-use crate::mcpserver::ServerName;
+use super::route_name::RouteName;
 
 /// Everything that one file says.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct Plan {
     /// The process that is to read the file.
     pub nonce: SpawnNonce,
     /// The servers, by name.
-    pub routes: BTreeMap<ServerName, RoutePlan>,
+    pub routes: BTreeMap<RouteName, RoutePlan>,
 }
 
 /// What stays the same for the life of a gateway child; the gateway reads its `config:` block only at start.

@@ -9,8 +9,8 @@ use super::plan::{
     BridgeDial, Dial, GatewaySettings, HttpBackend, McpTarget, OtlpProtocol, Plan, RouteBackend, RoutePlan,
 };
 use super::policy::{self, PolicyError};
+use super::route_name::RouteName;
 use super::{GENERATION_PATH, KEY_HEADER, ROUTE_HEADER, ROUTE_PREFIX, TRACEPARENT_HEADER};
-use crate::mcpserver::ServerName;
 
 /// The default of 90 s reuses connections that servers have closed in the meantime: 3 of 720 calls failed.
 const POOL_IDLE_TIMEOUT: &str = "3s";
@@ -30,10 +30,10 @@ pub struct Rendered {
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// A server's policies cannot be joined with ours.
-    #[error("cannot join the policies of server {server} with ours")]
+    #[error("cannot join the policies of route {route} with ours")]
     Policy {
         /// Whose.
-        server: ServerName,
+        route: RouteName,
         /// Why.
         source: PolicyError,
     },
@@ -110,7 +110,7 @@ fn generation_route(key: &KeyDigest, body: String) -> Route {
 fn server_route(
     settings: &GatewaySettings,
     key: &KeyDigest,
-    name: &ServerName,
+    name: &RouteName,
     route: &RoutePlan,
 ) -> Result<Route, RenderError> {
     let mut ours = Map::new();
@@ -120,7 +120,7 @@ fn server_route(
         ours.insert("urlRewrite".into(), rewrite);
     }
     ours.insert("requestHeaderModifier".into(), json!({ "remove": [KEY_HEADER] }));
-    ours.insert("responseHeaderModifier".into(), json!({ "set": { ROUTE_HEADER: name.as_str() } }));
+    ours.insert("responseHeaderModifier".into(), json!({ "set": { ROUTE_HEADER: name.server().as_str() } }));
     if let RouteBackend::Http(http) = &route.backend {
         if settings.spans.is_none() {
             let traceparent = format!(r#"request.headers["{TRACEPARENT_HEADER}"]"#);
@@ -135,7 +135,7 @@ fn server_route(
         }
     }
     let policies = policy::join(ours, &route.policies)
-        .map_err(|source| RenderError::Policy { server: name.clone(), source })?;
+        .map_err(|source| RenderError::Policy { route: name.clone(), source })?;
     Ok(Route {
         name: name.to_string(),
         matches: [Match { path: PathMatch::PathPrefix(format!("{ROUTE_PREFIX}{name}")) }],
@@ -284,7 +284,7 @@ struct Target {
 }
 
 impl Target {
-    fn of(name: &ServerName, target: &McpTarget) -> Self {
+    fn of(name: &RouteName, target: &McpTarget) -> Self {
         let mut rendered = Self { name: name.to_string(), stdio: None, mcp: None, sse: None };
         match target {
             McpTarget::Stdio { command, args, env } => {

@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use super::plan::{Plan, RoutePlan};
 use super::render::{RenderError, Rendered};
-use crate::mcpserver::ServerName;
+use super::route_name::RouteName;
 
 /// Says whether a gateway would take a configuration; for agentgateway a run of `--validate-only`.
 pub trait Validator: Send + Sync + 'static {
@@ -35,7 +35,7 @@ pub enum ValidateError {
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) rendered: Rendered,
-    pub(super) refused: BTreeMap<ServerName, String>,
+    pub(super) refused: BTreeMap<RouteName, String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -49,10 +49,10 @@ pub(super) enum AcceptError {
 /// Routes that were refused before. They are not asked about again until they change, as agentgateway names only the first of
 /// several bad routes and finding the culprits takes a run for each halving.
 #[derive(Debug, Default)]
-pub(super) struct KnownBad(BTreeMap<ServerName, (RoutePlan, String)>);
+pub(super) struct KnownBad(BTreeMap<RouteName, (RoutePlan, String)>);
 
 impl KnownBad {
-    fn note(&mut self, plan: &mut Plan, name: ServerName, reason: String) {
+    fn note(&mut self, plan: &mut Plan, name: RouteName, reason: String) {
         if let Some(route) = plan.routes.remove(&name) {
             self.0.insert(name, (route, reason));
         }
@@ -70,7 +70,7 @@ pub(super) async fn accept(
     let rendered = loop {
         match plan.render() {
             Ok(rendered) => break rendered,
-            Err(RenderError::Policy { server, source }) => known.note(&mut plan, server, source.to_string()),
+            Err(RenderError::Policy { route, source }) => known.note(&mut plan, route, source.to_string()),
             Err(error) => return Err(error.into()),
         }
     };
@@ -133,8 +133,8 @@ mod tests {
         }
     }
 
-    fn names(refused: &BTreeMap<ServerName, String>) -> Vec<(&str, &str)> {
-        refused.iter().map(|(name, reason)| (name.as_str(), reason.as_str())).collect()
+    fn names(refused: &BTreeMap<RouteName, String>) -> Vec<(&str, &str)> {
+        refused.iter().map(|(name, reason)| (name.server().as_str(), reason.as_str())).collect()
     }
 
     #[tokio::test]
@@ -151,7 +151,8 @@ mod tests {
         assert_eq!(again.rendered, accepted.rendered);
         assert_eq!(picky.1.load(Ordering::Relaxed), 1);
 
-        plan.routes.insert("s7".parse().unwrap(), route_to("better.test"));
+        plan.routes
+            .insert("s7".parse::<crate::mcpserver::ServerName>().unwrap().into(), route_to("better.test"));
         let mended = accept(plan, Some(&picky), &mut known).await.unwrap();
         assert_eq!(names(&mended.refused), [("s12", "no host12.test")]);
     }

@@ -8,7 +8,7 @@ use super::support::definitions::{built_in, example, remote, with};
 use super::support::mcp_client::{EventStream, Http};
 use super::support::optional::Through;
 use super::support::sidegate::Builder;
-use super::support::{McpClient, Sidegate, Upstream, eventually, leaks};
+use super::support::{McpClient, Sidegate, Upstream, eventually, leaks, within};
 
 const CHANGED: &str = "notifications/tools/list_changed";
 
@@ -113,8 +113,95 @@ async fn a_new_environment_means_a_new_process() {
     .await;
     assert_ne!(watched.pid("near").await, pid);
     assert_eq!(watched.pid("other").await, other);
-    let processes = leaks::processes(&watched.sidegate.tag);
-    assert!(processes.iter().all(|process| process.pid.cast_unsigned() != pid as u32), "{processes:?}");
+    eventually("the end of the old process", async || {
+        let processes = leaks::processes(&watched.sidegate.tag);
+        processes.iter().all(|process| process.pid.cast_unsigned() != pid as u32).then_some(())
+    })
+    .await;
+    watched.nothing_more().await;
+}
+
+/// The server at another URL takes over, and nobody notices: no call fails, no tool is missing for a moment.
+#[rstest]
+#[tokio::test]
+async fn a_way_that_changes_leaves_no_gap(
+    #[values(Through::Embedded, Through::Agentgateway)] through: Through,
+) {
+    let Some(builder) = through.builder() else { return };
+    let (first, second) = (Upstream::everything(&[]).await, Upstream::everything(&[]).await);
+    let watched = Watched::start(builder.definition("far", &remote(&first.url))).await;
+    let pid = watched.pid("far").await;
+    let slow =
+        watched.client.start("tools/call", json!({"name": "x_far_sleep", "arguments": {"ms": 2000}})).await;
+
+    for url in [&second.url, &first.url] {
+        let before = watched.pid("far").await;
+        watched.sidegate.write_definition("far", &remote(url));
+        // A call that fails on the way is a panic in `pid`.
+        while watched.pid("far").await == before {}
+    }
+    assert_eq!(watched.pid("far").await, pid);
+    let answer = slow.response().await;
+    assert_eq!(
+        answer.value()["structuredContent"],
+        json!({"slept": 2000}),
+        "it ends on the session where it began"
+    );
+    // The tools were the same all the time.
+    watched.nothing_more().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_way_that_changes_with_its_names_is_told_once(
+    #[values(Through::Embedded, Through::Agentgateway)] through: Through,
+) {
+    let Some(builder) = through.builder() else { return };
+    let (first, second) = (Upstream::everything(&[]).await, Upstream::everything(&[]).await);
+    let mut watched = Watched::start(builder.definition("far", &remote(&first.url))).await;
+    let pid = watched.pid("far").await;
+    watched.sidegate.write_definition("far", &with(remote(&second.url), "toolPrefix: new"));
+    let names = watched.changed().await;
+    assert_eq!((count(&names, "x_far_"), count(&names, "x_new_")), (0, 24));
+    assert_ne!(watched.pid("new").await, pid);
+    watched.nothing_more().await;
+}
+
+/// What does not work does not take the place of what does before that is known.
+#[tokio::test]
+async fn a_way_that_leads_nowhere_is_told_when_that_is_known() {
+    let first = Upstream::everything(&[]).await;
+    let mut watched = Watched::start(Sidegate::builder().definition("far", &remote(&first.url))).await;
+    let pid = watched.pid("far").await;
+    // Accepts connections and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nowhere = with(remote(&format!("http://{}/mcp", silent.local_addr().unwrap())), "timeout: 1");
+    watched.sidegate.write_definition("far", &nowhere);
+    let _kept_open = within("the connection", silent.accept()).await.unwrap();
+    assert_eq!(watched.pid("far").await, pid, "the old one serves meanwhile");
+    assert_eq!(watched.changed().await, Vec::<String>::new());
+    watched.sidegate.write_definition("far", &remote(&first.url));
+    assert_eq!(count(&watched.changed().await, "x_far_"), 24);
+    watched.nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_removed_and_comes_back_at_once_starts_afresh() {
+    let builder = Sidegate::builder().definition("near", &example("everything", &[]));
+    let watched = Watched::start(builder).await;
+    let text = with(example("everything", &[]), "toolPrefix: again");
+    watched.sidegate.remove_definition("near");
+    watched.sidegate.write_definition("near", &text);
+    watched.pid_when_back("again").await;
+    // Whether both events were seen as one or as two: one process is left in the end.
+    let servers = || {
+        let mut processes = leaks::processes(&watched.sidegate.tag);
+        processes.retain(|process| !process.command.contains(" __guard "));
+        processes.retain(|process| process.command.ends_with("/everything"));
+        processes
+    };
+    eventually("one process", async || (servers().len() == 1).then_some(())).await;
+    assert_eq!(watched.pid("again").await, servers()[0].pid as u64);
 }
 
 #[tokio::test]

@@ -31,7 +31,10 @@ pub(crate) fn plan_of(routes: impl IntoIterator<Item = (String, RoutePlan)>) -> 
         settings: Arc::new(settings()),
         key: KeyDigest::of("example-key"),
         nonce: SpawnNonce::from_bytes([1, 2, 3, 4, 5, 6, 7, 8]),
-        routes: routes.into_iter().map(|(name, route)| (name.parse().unwrap(), route)).collect(),
+        routes: routes
+            .into_iter()
+            .map(|(name, route)| (name.parse::<crate::mcpserver::ServerName>().unwrap().into(), route))
+            .collect(),
     }
 }
 

@@ -170,7 +170,8 @@ async fn a_route_that_the_gateway_refuses_does_not_hold_up_the_others() {
         ("unjoinable", unjoinable),
     ]));
     let now = harness.respawn().await;
-    let refused: Vec<_> = now.refused.iter().map(|(name, reason)| (name.as_str(), reason.as_str())).collect();
+    let refused: Vec<_> =
+        now.refused.iter().map(|(name, reason)| (name.server().as_str(), reason.as_str())).collect();
     assert_eq!(refused.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["bad", "unjoinable"]);
     assert!(
         refused[0].1.ends_with("the embedded gateway does not support \"localRateLimit\""),

@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
-pub(crate) type Routes = BTreeMap<sidegate::mcpserver::ServerName, RoutePlan>;
+pub(crate) type Routes = BTreeMap<sidegate::yaml_applier::RouteName, RoutePlan>;
 
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed()
@@ -275,5 +275,8 @@ pub(crate) fn plain(port: NonZeroU16) -> RoutePlan {
 }
 
 pub(crate) fn routes<const N: usize>(routes: [(&str, RoutePlan); N]) -> Routes {
-    routes.into_iter().map(|(name, route)| (name.parse().unwrap(), route)).collect()
+    routes
+        .into_iter()
+        .map(|(name, route)| (name.parse::<sidegate::mcpserver::ServerName>().unwrap().into(), route))
+        .collect()
 }

@@ -1,0 +1,142 @@
+//! Which routes are in use, and by whom.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use tokio::sync::mpsc;
+
+use super::front::Routes;
+use crate::mcpserver::ServerName;
+use crate::yaml_applier::{RouteName, RoutePlan};
+
+/// The routes that the gateway has to have: those that somebody holds.
+///
+/// A server whose way changes has two for a while: sessions that were opened through the old one need it until they are
+/// closed, and the new ones must not be sent there.
+#[derive(Debug)]
+pub(super) struct HeldRoutes {
+    routes: BTreeMap<RouteName, Held>,
+    freed: mpsc::UnboundedSender<RouteName>,
+}
+
+#[derive(Debug)]
+struct Held {
+    plan: RoutePlan,
+    lease: Weak<RouteLease>,
+}
+
+/// A route stays as long as a lease of it is held.
+#[derive(Debug)]
+pub(super) struct RouteLease {
+    name: RouteName,
+    freed: mpsc::UnboundedSender<RouteName>,
+}
+
+impl HeldRoutes {
+    /// None yet. The receiver hears of every lease that has ended; [`free`](Self::free) is to be called then.
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<RouteName>) {
+        let (freed, receiver) = mpsc::unbounded_channel();
+        (Self { routes: BTreeMap::new(), freed }, receiver)
+    }
+
+    /// A lease of a route of `server` with this content: the one there is, or another one.
+    pub(super) fn lease(&mut self, server: &ServerName, plan: &RoutePlan) -> Arc<RouteLease> {
+        let mut number = 0;
+        loop {
+            let name = RouteName::new(server.clone(), number);
+            match self.routes.get(&name).map(|held| (held.lease.upgrade(), held.plan == *plan)) {
+                Some((Some(lease), true)) => return lease,
+                Some((Some(_), false)) => number += 1,
+                Some((None, _)) | None => {
+                    let lease = Arc::new(RouteLease { name: name.clone(), freed: self.freed.clone() });
+                    let held = Held { plan: plan.clone(), lease: Arc::downgrade(&lease) };
+                    self.routes.insert(name, held);
+                    return lease;
+                }
+            }
+        }
+    }
+
+    /// Drops a route that nobody holds any more. Whether it was dropped: it may have been leased again meanwhile.
+    pub(super) fn free(&mut self, name: &RouteName) -> bool {
+        let unused = self.routes.get(name).is_some_and(|held| held.lease.strong_count() == 0);
+        unused && self.routes.remove(name).is_some()
+    }
+
+    /// Whether any route of `server` is held.
+    pub(super) fn has(&self, server: &ServerName) -> bool {
+        let mut names = self.routes.range(RouteName::new(server.clone(), 0)..);
+        names.next().is_some_and(|(name, _)| name.server() == server)
+    }
+
+    /// All of them.
+    pub(super) fn routes(&self) -> Routes {
+        self.routes.iter().map(|(name, held)| (name.clone(), held.plan.clone())).collect()
+    }
+}
+
+impl RouteLease {
+    /// Which route it is.
+    pub(super) fn name(&self) -> &RouteName {
+        &self.name
+    }
+}
+
+impl Drop for RouteLease {
+    fn drop(&mut self) {
+        // Nobody listens any more when everything ends.
+        let _ = self.freed.send(self.name.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::uri::{Authority, PathAndQuery};
+    use serde_json::Map;
+
+    use super::*;
+    use crate::yaml_applier::{BridgeDial, Dial, HttpBackend, RouteBackend};
+
+    fn plan(path: &'static str) -> RoutePlan {
+        let dial = Dial::Bridge(BridgeDial::Unix("/b.sock".to_owned()));
+        let (path_and_query, authority) = (PathAndQuery::from_static(path), Authority::from_static("bridge"));
+        let backend = HttpBackend { dial, path_and_query, authority, tunnel: None };
+        RoutePlan { policies: Map::new(), backend: RouteBackend::Http(backend) }
+    }
+
+    fn names(held: &HeldRoutes) -> Vec<String> {
+        held.routes().keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_changed_way_is_a_route_beside_the_old_one_while_that_is_held() {
+        let (mut held, mut freed) = HeldRoutes::new();
+        let server: ServerName = "a".parse().unwrap();
+        let old = held.lease(&server, &plan("/old"));
+        let same = held.lease(&server, &plan("/old"));
+        assert!(Arc::ptr_eq(&old, &same));
+        let new = held.lease(&server, &plan("/new"));
+        assert_eq!((names(&held), new.name().to_string().as_str()), (vec!["a".into(), "a.1".into()], "a.1"));
+
+        drop((old, same));
+        let name = freed.try_recv().unwrap();
+        assert!(held.free(&name) && held.has(&server));
+        assert_eq!(names(&held), ["a.1"]);
+        // The number is free again.
+        assert_eq!(held.lease(&server, &plan("/newer")).name().to_string(), "a");
+    }
+
+    #[test]
+    fn what_is_leased_again_in_time_is_not_dropped() {
+        let (mut held, mut freed) = HeldRoutes::new();
+        let server: ServerName = "a".parse().unwrap();
+        drop(held.lease(&server, &plan("/old")));
+        let again = held.lease(&server, &plan("/new"));
+        assert_eq!(again.name().to_string(), "a");
+        assert!(!held.free(&freed.try_recv().unwrap()));
+        assert_eq!(names(&held), ["a"]);
+        drop(again);
+        assert!(held.free(&freed.try_recv().unwrap()));
+        assert!(!held.has(&server) && !held.has(&"b".parse().unwrap()));
+    }
+}

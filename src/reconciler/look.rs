@@ -1,0 +1,538 @@
+//! The loop that compares what is desired with what is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{Fuse, FusedFuture as _, join_all};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::ReconcilerOptions;
+use super::actor::{Actor, Approach, Settled, Shared};
+use super::detector::Detector;
+use super::front::{Front, Wish};
+use super::held::{HeldRoutes, RouteLease};
+use super::route::{self, Way};
+use super::status::ServerState;
+use crate::error::chain;
+use crate::mcpserver::{Definition, Scan, ServerName, Transport};
+use crate::yaml_applier::{ApplyError, InForce, RouteName};
+
+/// How far the first look has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Progress {
+    Begun,
+    /// The routes of all definitions are wished for.
+    Wished,
+    /// They are in force, and every server has an actor.
+    Done,
+}
+
+/// What can be asked of the loop.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Look at the files now.
+    Look,
+    /// Look at the files now, and want this server even if it does not start by itself. Says how it went; dropped where
+    /// the server is not wanted, or has another reason to rest.
+    Start(ServerName, Settled),
+    /// As `Start`, but with another session than there is.
+    Restart(ServerName, Settled),
+    /// Look at the files now, and say when nothing of this server is left.
+    Rest(ServerName, oneshot::Sender<()>),
+}
+
+/// One server as the loop knows it.
+#[derive(Debug)]
+enum Server {
+    /// Not dialled: not wanted, invalid, unsupported.
+    Resting(Option<Arc<Definition>>),
+    /// Wanted.
+    Active(Box<Active>),
+}
+
+#[derive(Debug)]
+struct Active {
+    definition: Arc<Definition>,
+    way: Way,
+    lease: Arc<RouteLease>,
+    /// Its own from when its route is in force.
+    actor: Option<Actor>,
+    /// The actor is to hear of the definition when its route is in force.
+    changed: bool,
+    /// Who wants to hear how its start went.
+    waiting: Vec<Settled>,
+}
+
+pub(super) struct Look {
+    options: ReconcilerOptions,
+    front: Arc<Front>,
+    replaced: watch::Receiver<u64>,
+    shared: Arc<Shared>,
+    servers: BTreeMap<ServerName, Server>,
+    held: HeldRoutes,
+    freed: mpsc::UnboundedReceiver<RouteName>,
+    /// Servers that do not start by themselves, and that the operator has started.
+    started: BTreeSet<ServerName>,
+    /// Who waits for the end of what.
+    ends: Vec<(ServerName, oneshot::Sender<()>)>,
+    progress: watch::Sender<Progress>,
+    /// What is wrong with the directory, to say it once.
+    problem: Option<String>,
+    /// What was said of files, to say it once.
+    said: BTreeSet<String>,
+    /// Wishes in a row that were refused, and when the next one follows.
+    failures: u32,
+    retry_at: Option<Instant>,
+    /// The gateway was replaced: what it can do may be something else.
+    everything_anew: bool,
+}
+
+impl Look {
+    pub(super) fn new(
+        options: ReconcilerOptions,
+        front: Arc<Front>,
+        shared: Arc<Shared>,
+        progress: watch::Sender<Progress>,
+    ) -> Self {
+        let (held, freed) = HeldRoutes::new();
+        Self {
+            options,
+            replaced: front.replaced(),
+            front,
+            shared,
+            servers: BTreeMap::new(),
+            held,
+            freed,
+            started: BTreeSet::new(),
+            ends: Vec::new(),
+            progress,
+            problem: None,
+            said: BTreeSet::new(),
+            failures: 0,
+            retry_at: None,
+            everything_anew: false,
+        }
+    }
+
+    /// Runs until `stop`, and closes every session then.
+    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>, stop: CancellationToken) {
+        let mut detector = Detector::new(&self.options.directory);
+        let reconciling = async {
+            self.scan().await;
+            let applying = self.wish();
+            tokio::pin!(applying);
+            loop {
+                let mut look = true;
+                tokio::select! {
+                    in_force = &mut applying, if !applying.is_terminated() => {
+                        self.applied(in_force);
+                        continue;
+                    }
+                    () = detector.changed() => {}
+                    Some(order) = orders.recv() => {
+                        self.scan().await;
+                        self.obey(order);
+                        look = false;
+                    }
+                    // Another gateway may do what the last one could not.
+                    Ok(()) = self.replaced.changed() => self.everything_anew = true,
+                    Some(name) = self.freed.recv() => {
+                        self.free(&name);
+                        look = false;
+                    }
+                    () = at(self.retry_at) => {}
+                }
+                if look {
+                    self.scan().await;
+                }
+                applying.set(self.wish());
+            }
+        };
+        stop.run_until_cancelled(reconciling).await;
+        let actors = std::mem::take(&mut self.servers).into_values().filter_map(|server| match server {
+            Server::Active(active) => active.actor,
+            Server::Resting(_) => None,
+        });
+        join_all(actors.map(Actor::retire)).await;
+    }
+
+    /// Reads the directory and begins what is to be done.
+    async fn scan(&mut self) {
+        let (reader, directory) = (self.options.reader.clone(), self.options.directory.clone());
+        let scan = tokio::task::spawn_blocking(move || reader.scan(&directory)).await;
+        match scan {
+            Ok(Ok(scan)) => {
+                if self.problem.take().is_some() {
+                    info!("the definitions can be read again");
+                }
+                self.begin(scan);
+            }
+            Ok(Err(error)) => self.unreadable(chain(&error)),
+            Err(error) => self.unreadable(error.to_string()),
+        }
+        self.everything_anew = false;
+    }
+
+    /// Nothing changes: what cannot be read is not empty.
+    fn unreadable(&mut self, why: String) {
+        if self.problem.as_ref() != Some(&why) {
+            error!("the definitions cannot be read, so everything stays as it is: {why}");
+            self.problem = Some(why);
+        }
+    }
+
+    /// Compares what is with what is desired, and begins what is to be done.
+    fn begin(&mut self, scan: Scan) {
+        let mut seen = BTreeSet::new();
+        for entry in scan.entries {
+            let Some(name) = entry.name else {
+                if let Err(invalid) = &entry.outcome {
+                    self.say_once(invalid.to_string());
+                }
+                continue;
+            };
+            // Two files of one name have one entry each; both are wrong for the same reason.
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            match entry.outcome {
+                Ok(definition) => self.desire(&name, definition),
+                Err(invalid) => self.hold(&name, &invalid.to_string()),
+            }
+        }
+        let gone: Vec<ServerName> =
+            self.servers.keys().filter(|name| !seen.contains(*name)).cloned().collect();
+        for name in gone {
+            self.retire(&name);
+            self.servers.remove(&name);
+            self.started.remove(&name);
+            self.shared.board.remove(&name);
+        }
+    }
+
+    /// A file that is right.
+    fn desire(&mut self, name: &ServerName, definition: Arc<Definition>) {
+        let known = match self.servers.get(name) {
+            Some(Server::Active(active)) => Some(&active.definition),
+            Some(Server::Resting(definition)) => definition.as_ref(),
+            None => None,
+        };
+        let wanted = !definition.suspended && (definition.auto_start || self.started.contains(name));
+        let active = matches!(self.servers.get(name), Some(Server::Active(_)));
+        let same = known.is_some_and(|known| **known == *definition);
+        if same && active == wanted && !self.everything_anew {
+            // Also where the file was wrong in between.
+            return self.shared.board.set_stale(name, None);
+        }
+        if !wanted {
+            return self.rest(name, definition);
+        }
+        if definition.family.is_some() {
+            self.say_once(format!(
+                "server {name}: families are not supported by this version of sidegate; its tools have its own names"
+            ));
+        }
+        match route::way(&definition, &self.options.surroundings, self.front.is_agentgateway()) {
+            Ok(way) => match self.servers.get_mut(name) {
+                Some(Server::Active(active)) => {
+                    let (held, shared) = (&mut self.held, &self.shared);
+                    active.take_over(name, definition, way, held, shared);
+                    shared.board.set_stale(name, None);
+                }
+                Some(Server::Resting(_)) | None => self.activate(name, definition, way),
+            },
+            // The same that could not be dialled before: nothing new is to be said.
+            Err(_) if same && !active && known_state_is_unsupported(&self.shared, name) => {}
+            Err(reason) => {
+                self.retire(name);
+                self.shared.board.set(name, ServerState::Unsupported { reason }, 0);
+                self.servers.insert(name.clone(), Server::Resting(Some(definition)));
+            }
+        }
+    }
+
+    /// A server that is not wanted.
+    fn rest(&mut self, name: &ServerName, definition: Arc<Definition>) {
+        self.retire(name);
+        let stdio = matches!(definition.transport, Transport::Stdio(_));
+        let state = if stdio { ServerState::Stopped } else { ServerState::Disconnected };
+        self.shared.board.set(name, state, 0);
+        self.shared.board.set_stale(name, None);
+        if definition.suspended {
+            self.started.remove(name);
+        }
+        self.servers.insert(name.clone(), Server::Resting(Some(definition)));
+    }
+
+    /// A server that has no session yet.
+    fn activate(&mut self, name: &ServerName, definition: Arc<Definition>, way: Way) {
+        if let Some(target) = &way.target {
+            self.shared.bridge.set(name, target.clone());
+        }
+        let stdio = matches!(definition.transport, Transport::Stdio(_));
+        let board = &self.shared.board;
+        board.set(name, if stdio { ServerState::Starting } else { ServerState::Connecting }, 0);
+        board.set_stale(name, None);
+        let lease = self.held.lease(name, &way.route);
+        let active = Active { definition, way, lease, actor: None, changed: false, waiting: Vec::new() };
+        self.servers.insert(name.clone(), Server::Active(Box::new(active)));
+    }
+
+    /// A file that is wrong: what runs goes on.
+    fn hold(&mut self, name: &ServerName, mistakes: &str) {
+        match self.servers.get(name) {
+            Some(Server::Active(_)) => self.shared.board.set_stale(name, Some(mistakes.to_owned())),
+            Some(Server::Resting(_)) | None => {
+                self.servers.insert(name.clone(), Server::Resting(None));
+                self.shared.board.set(name, ServerState::Invalid { reason: mistakes.to_owned() }, 0);
+            }
+        }
+    }
+
+    /// Begins to close the sessions of a server, if it has some. Its tools are out of the catalogue at once.
+    fn retire(&mut self, name: &ServerName) {
+        if matches!(self.servers.get(name), Some(Server::Active(_)))
+            && let Some(Server::Active(active)) = self.servers.remove(name)
+            && let Some(actor) = active.actor
+        {
+            self.shared.tracker.spawn(actor.retire());
+        }
+    }
+
+    fn free(&mut self, name: &RouteName) {
+        let server = name.server();
+        if self.held.free(name) && !self.held.has(server) {
+            self.shared.bridge.remove(server);
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Look => {}
+            Order::Start(name, settled) => {
+                self.want(&name);
+                if let Some(Server::Active(active)) = self.servers.get_mut(&name) {
+                    match &active.actor {
+                        Some(actor) => actor.nudge(settled),
+                        None => active.waiting.push(settled),
+                    }
+                }
+            }
+            Order::Restart(name, settled) => {
+                self.want(&name);
+                if let Some(Server::Active(active)) = self.servers.get_mut(&name) {
+                    match &active.actor {
+                        Some(actor) => actor.restart(settled),
+                        None => active.waiting.push(settled),
+                    }
+                }
+            }
+            Order::Rest(name, done) => self.ends.push((name, done)),
+        }
+    }
+
+    /// Wants a server that does not start by itself.
+    fn want(&mut self, name: &ServerName) {
+        if let Some(Server::Resting(Some(definition))) = self.servers.get(name)
+            && !definition.auto_start
+            && !definition.suspended
+        {
+            let definition = Arc::clone(definition);
+            self.started.insert(name.clone());
+            self.desire(name, definition);
+        }
+    }
+
+    /// Wishes for the routes there have to be.
+    fn wish(&mut self) -> Fuse<impl Future<Output = Result<InForce, ApplyError>> + Send + use<>> {
+        let front = Arc::clone(&self.front);
+        let routes = self.held.routes();
+        let wish = front.apply(routes.clone());
+        self.retry_at = None;
+        self.progress.send_if_modified(|progress| {
+            let first = *progress == Progress::Begun;
+            if first {
+                *progress = Progress::Wished;
+            }
+            first
+        });
+        async move {
+            let mut wish = wish;
+            loop {
+                match wait_until_in_force(&wish).await {
+                    // That gateway has ended; the one in its place is to be asked.
+                    Err(ApplyError::Stopped) if !front.is_current(&wish) => {
+                        wish = front.apply(routes.clone())
+                    }
+                    settled => return settled,
+                }
+            }
+        }
+        .fuse()
+    }
+
+    /// The latest wish has been granted, or not.
+    fn applied(&mut self, outcome: Result<InForce, ApplyError>) {
+        match outcome {
+            Ok(in_force) => {
+                self.failures = 0;
+                self.go_on(&in_force);
+            }
+            Err(error) => {
+                let reason = format!("the gateway's configuration stays as it was: {}", chain(&error));
+                error!("{reason}");
+                self.wait_to_apply(&reason);
+            }
+        }
+        let held = &self.held;
+        for (_, done) in self.ends.extract_if(.., |(name, _)| !held.has(name)) {
+            // Whoever asked may have lost interest.
+            let _ = done.send(());
+        }
+        self.progress.send_if_modified(|progress| {
+            let first = *progress != Progress::Done;
+            *progress = Progress::Done;
+            first
+        });
+    }
+
+    /// Tells the actors of all servers whose routes are in force now, and who had to wait for that.
+    fn go_on(&mut self, in_force: &InForce) {
+        for (name, server) in &mut self.servers {
+            let Server::Active(active) = server else { continue };
+            if let Some(reason) = in_force.refused.get(active.lease.name()) {
+                match (&active.actor, active.changed) {
+                    (Some(_), true) => self.shared.board.set_stale(name, Some(reason.clone())),
+                    _ => {
+                        if let Some(actor) = active.actor.take() {
+                            self.shared.tracker.spawn(actor.retire());
+                        }
+                        self.shared.board.set(name, ServerState::Invalid { reason: reason.clone() }, 0);
+                    }
+                }
+                active.tell_waiting(reason);
+                continue;
+            }
+            match &active.actor {
+                None => {
+                    let (definition, approach) = (Arc::clone(&active.definition), active.approach());
+                    let shared = Arc::clone(&self.shared);
+                    let actor = Actor::start(definition, approach, self.front.origin(), shared);
+                    active.waiting.drain(..).for_each(|settled| actor.nudge(settled));
+                    active.actor = Some(actor);
+                }
+                Some(actor) if active.changed => {
+                    actor.change(Arc::clone(&active.definition), active.approach());
+                }
+                Some(_) => {}
+            }
+            active.changed = false;
+        }
+    }
+
+    /// Says of the servers that wait for a route why they have none, and when it is tried again.
+    fn wait_to_apply(&mut self, reason: &str) {
+        self.failures += 1;
+        let retry_in = self.shared.retry.wait(self.failures);
+        self.retry_at = Some(Instant::now() + retry_in);
+        for (name, server) in &mut self.servers {
+            if let Server::Active(active) = server
+                && active.actor.is_none()
+            {
+                let (reason, failures) = (reason.to_owned(), self.failures);
+                active.tell_waiting(&reason);
+                self.shared.board.set(name, ServerState::Failed { reason, failures, retry_in }, 0);
+            }
+        }
+    }
+
+    fn say_once(&mut self, what: String) {
+        if !self.said.contains(&what) {
+            warn!("{what}");
+            self.said.insert(what);
+        }
+    }
+}
+
+impl Active {
+    /// Takes over a definition that is wanted and can be dialled.
+    fn take_over(
+        &mut self,
+        name: &ServerName,
+        definition: Arc<Definition>,
+        way: Way,
+        held: &mut HeldRoutes,
+        shared: &Shared,
+    ) {
+        let change = definition.change_from(&self.definition);
+        let same_route = way.route == self.way.route;
+        if let Some(target) = &way.target
+            && change.connection
+        {
+            shared.bridge.set(name, target.clone());
+        }
+        self.definition = definition;
+        if change.connection || !same_route {
+            self.lease = held.lease(name, &way.route);
+            self.way = way;
+            self.changed = true;
+        } else if !change.is_nothing()
+            && let Some(actor) = &self.actor
+        {
+            actor.update(Arc::clone(&self.definition));
+        }
+    }
+
+    fn approach(&self) -> Approach {
+        Approach {
+            path: self.lease.name().path(),
+            headers: self.way.headers.iter().cloned().collect(),
+            lease: Some(Arc::clone(&self.lease)),
+        }
+    }
+
+    fn tell_waiting(&mut self, reason: &str) {
+        for settled in self.waiting.drain(..) {
+            // Whoever asked may have lost interest.
+            let _ = settled.send(Err(reason.to_owned()));
+        }
+    }
+}
+
+fn known_state_is_unsupported(shared: &Shared, name: &ServerName) -> bool {
+    let statuses = shared.board.subscribe();
+    let statuses = statuses.borrow();
+    statuses.get(name).is_some_and(|status| matches!(status.state, ServerState::Unsupported { .. }))
+}
+
+/// Returns at a time; never where there is none.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}
+
+/// Waits for a generation with the wish, however long the gateway needs.
+async fn wait_until_in_force(wish: &Wish) -> Result<InForce, ApplyError> {
+    let mut status = wish.status();
+    loop {
+        // Before the question: what happens between its answer and the next wait must wake us.
+        status.mark_unchanged();
+        match wish.in_force().await {
+            // The gateway's process is being replaced: its successor gets the same wish.
+            Err(error @ (ApplyError::NotInForce { .. } | ApplyError::Superseded)) => {
+                warn!("{}", chain(&error));
+                if status.changed().await.is_err() {
+                    return Err(ApplyError::Stopped);
+                }
+            }
+            settled => return settled,
+        }
+    }
+}

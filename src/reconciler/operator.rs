@@ -1,0 +1,162 @@
+//! What an operator can ask for: start, stop and restart one server.
+//!
+//! What is asked for is written down before it is done, so that it survives a restart; the loop that looks at definitions
+//! does the rest, as if the file had been edited by hand. Every operation returns when the new state is in force.
+
+use std::str::FromStr as _;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::look::Order;
+use super::status::{ServerState, Statuses};
+use crate::mcpserver::{Definitions, EditError, ServerName};
+
+/// Starts, stops and restarts servers. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    definitions: Definitions,
+    statuses: watch::Receiver<Statuses>,
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+/// What an operation did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Done {
+    /// It runs now, and did not before.
+    Started,
+    /// It ran before, and does still.
+    AlreadyRunning,
+    /// Nothing of it is left.
+    Stopped,
+    /// It did not run before, and is not wanted.
+    AlreadyStopped,
+    /// It has another session, and another process where it is one.
+    Restarted,
+}
+
+/// Why a server is not as it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OperateError {
+    /// There is no such server.
+    #[error("service {0} not found")]
+    NotFound(String),
+    /// It was wanted, and does not run. Tries go on, unless its definition is at fault.
+    #[error("server {server} does not run: {reason}")]
+    NotRunning {
+        /// The server.
+        server: ServerName,
+        /// Why not.
+        reason: String,
+    },
+    /// What is wanted could not be written down, so nothing was done.
+    #[error("what is wanted of server {server} cannot be kept")]
+    NotKept {
+        /// The server.
+        server: ServerName,
+        /// Why not.
+        source: EditError,
+    },
+    /// The instance is stopping.
+    #[error("sidegate is stopping")]
+    Stopping,
+}
+
+impl Operator {
+    pub(super) fn new(
+        definitions: Definitions,
+        statuses: watch::Receiver<Statuses>,
+        orders: mpsc::UnboundedSender<Order>,
+    ) -> Self {
+        Self { definitions, statuses, orders }
+    }
+
+    /// Starts a server, also one that was stopped or does not start by itself. Returns when its tools can be called.
+    ///
+    /// # Errors
+    ///
+    /// See [`OperateError`].
+    pub async fn start(&self, name: &str) -> Result<Done, OperateError> {
+        let (name, state) = self.find(name)?;
+        if state.is_up() {
+            return Ok(Done::AlreadyRunning);
+        }
+        self.suspend(&name, false).await?;
+        self.bring_up(&name, Order::Start).await?;
+        Ok(Done::Started)
+    }
+
+    /// Stops a server, for good: its definition says so from now on. Returns when nothing of it is left.
+    ///
+    /// # Errors
+    ///
+    /// See [`OperateError`].
+    pub async fn stop(&self, name: &str) -> Result<Done, OperateError> {
+        let (name, state) = self.find(name)?;
+        if state.is_resting() {
+            return Ok(Done::AlreadyStopped);
+        }
+        self.suspend(&name, true).await?;
+        let (sender, done) = oneshot::channel();
+        self.order(Order::Rest(name, sender))?;
+        done.await.map_err(|_| OperateError::Stopping)?;
+        Ok(Done::Stopped)
+    }
+
+    /// Closes a server's session, and ends its process where it is one, and opens another; one that does not run is
+    /// started. Returns when its tools can be called.
+    ///
+    /// # Errors
+    ///
+    /// See [`OperateError`].
+    pub async fn restart(&self, name: &str) -> Result<Done, OperateError> {
+        let (name, state) = self.find(name)?;
+        if state.is_resting() {
+            self.suspend(&name, false).await?;
+        }
+        self.bring_up(&name, Order::Restart).await?;
+        Ok(Done::Restarted)
+    }
+
+    fn find(&self, name: &str) -> Result<(ServerName, ServerState), OperateError> {
+        let not_found = || OperateError::NotFound(name.to_owned());
+        let name = ServerName::from_str(name).map_err(|_| not_found())?;
+        let state = self.statuses.borrow().get(&name).map(|status| status.state.clone());
+        Ok((name, state.ok_or_else(not_found)?))
+    }
+
+    /// Writes down whether a server is wanted.
+    async fn suspend(&self, name: &ServerName, suspended: bool) -> Result<(), OperateError> {
+        let (definitions, server) = (self.definitions.clone(), name.clone());
+        let written = tokio::task::spawn_blocking(move || definitions.suspend(&server, suspended)).await;
+        // A blocking task is cut off only by the end of the runtime.
+        let written = written.map_err(|_| OperateError::Stopping)?;
+        written.map(drop).map_err(|source| OperateError::NotKept { server: name.clone(), source })
+    }
+
+    async fn bring_up(
+        &self,
+        name: &ServerName,
+        order: fn(ServerName, super::actor::Settled) -> Order,
+    ) -> Result<(), OperateError> {
+        let (settled, wait) = oneshot::channel();
+        self.order(order(name.clone(), settled))?;
+        match wait.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(reason)) => Err(OperateError::NotRunning { server: name.clone(), reason }),
+            // It is not on its way: what is known of it says why.
+            Err(_) => Err(match self.statuses.borrow().get(name).map(|status| status.state.clone()) {
+                None => OperateError::NotFound(name.to_string()),
+                Some(state) => {
+                    let reason = state.reason().map_or_else(|| format!("it is {state}"), str::to_owned);
+                    OperateError::NotRunning { server: name.clone(), reason }
+                }
+            }),
+        }
+    }
+
+    fn order(&self, order: Order) -> Result<(), OperateError> {
+        self.orders.send(order).map_err(|_| OperateError::Stopping)
+    }
+}
