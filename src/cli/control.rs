@@ -1,10 +1,12 @@
 //! Asking a running instance.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use http::Method;
 use serde_json::Value;
 use sidegate::admin::control::{ControlError, ask};
+use sidegate::admin::status::Status;
 use sidegate::config::dirs;
 use sidegate::environment::Environment;
 
@@ -24,16 +26,26 @@ pub(super) struct InstanceSelector {
 }
 
 impl InstanceSelector {
-    fn directory(&self, environment: &Environment) -> Result<PathBuf, Failure> {
-        if let Some(directory) = &self.runtime_dir {
-            return Ok(directory.clone());
+    /// The instance's runtime directory; there need not be one.
+    pub(super) fn directory(&self, environment: &Environment) -> Result<PathBuf, Failure> {
+        match self.named(environment) {
+            Some(directory) => Ok(directory),
+            None => Ok(dirs::runtime_dir(environment, &self.config_dir(environment)?)),
         }
-        for variable in [INSTANCE_VARIABLE, "SIDEGATE_RUNTIME_DIR"] {
-            if let Some(directory) = environment.get_os(variable).filter(|value| !value.is_empty()) {
-                return Ok(directory.into());
-            }
-        }
-        Ok(dirs::runtime_dir(environment, &self.config_dir.resolve(environment)?))
+    }
+
+    /// The configuration directory that is meant where no instance runs.
+    pub(super) fn config_dir(&self, environment: &Environment) -> Result<PathBuf, Failure> {
+        self.config_dir.resolve(environment)
+    }
+
+    /// The runtime directory that somebody has named.
+    fn named(&self, environment: &Environment) -> Option<PathBuf> {
+        let variable = |name| environment.get_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        self.runtime_dir
+            .clone()
+            .or_else(|| variable(INSTANCE_VARIABLE))
+            .or_else(|| variable("SIDEGATE_RUNTIME_DIR"))
     }
 
     /// Asks the instance.
@@ -44,20 +56,59 @@ impl InstanceSelector {
         path: &str,
     ) -> Result<Value, Failure> {
         let directory = self.directory(environment)?;
-        let asked = super::runtime()?.block_on(ask(&directory, method, path));
-        let (status, body) = asked.map_err(|error| match error {
-            ControlError::NotRunning { .. } => Failure::text(Exit::NoInstance, error.to_string())
-                .hint("start one with `sidegate serve`, or name its directory with --runtime-dir"),
-            error => Failure::new(Exit::Failed, error),
-        })?;
-        let value: Value = serde_json::from_str(&body).map_err(|error| {
-            Failure::text(Exit::Failed, format!("the instance answered with no JSON: {error}"))
-        })?;
-        if status.is_success() {
-            Ok(value)
-        } else {
-            let why = value["error"].as_str().unwrap_or(&body).to_owned();
-            Err(Failure::text(Exit::Failed, why))
+        super::runtime()?.block_on(ask_in(&directory, method, path))
+    }
+
+    /// What the instance says of itself.
+    pub(super) async fn status(&self, environment: &Environment) -> Result<Status, Failure> {
+        status_in(&self.directory(environment)?).await
+    }
+
+    /// What the instance says of itself; `None` where none runs and nobody has said that one does.
+    pub(super) async fn status_if_running(
+        &self,
+        environment: &Environment,
+    ) -> Result<Option<Status>, Failure> {
+        match self.status(environment).await {
+            Ok(status) => Ok(Some(status)),
+            Err(failure) if failure.exit == Exit::NoInstance && self.named(environment).is_none() => Ok(None),
+            Err(failure) => Err(failure),
         }
     }
+}
+
+/// What the instance in `directory` says of itself.
+pub(super) async fn status_in(directory: &Path) -> Result<Status, Failure> {
+    let value = ask_in(directory, Method::GET, "/v1/status").await?;
+    serde_json::from_value(value).map_err(|error| {
+        Failure::text(Exit::Failed, format!("the instance says something else than expected: {error}"))
+            .hint("it may run another version of sidegate: restart it")
+    })
+}
+
+async fn ask_in(directory: &Path, method: Method, path: &str) -> Result<Value, Failure> {
+    let (status, body) = ask(directory, method, path).await.map_err(|error| match error {
+        ControlError::NotRunning { source, .. } => not_running(directory, &source),
+        error => Failure::new(Exit::Failed, error),
+    })?;
+    let value: Value = serde_json::from_str(&body).map_err(|error| {
+        Failure::text(Exit::Failed, format!("the instance answered with no JSON: {error}"))
+    })?;
+    if status.is_success() {
+        Ok(value)
+    } else {
+        let why = value["error"].as_str().unwrap_or(&body).to_owned();
+        Err(Failure::text(Exit::Failed, why))
+    }
+}
+
+fn not_running(directory: &Path, source: &io::Error) -> Failure {
+    let why = match source.kind() {
+        io::ErrorKind::NotFound if !directory.exists() => ": there is no such directory".to_owned(),
+        io::ErrorKind::NotFound => String::new(),
+        io::ErrorKind::ConnectionRefused => ": the last one was killed".to_owned(),
+        _ => format!(": {source}"),
+    };
+    Failure::text(Exit::NoInstance, format!("no instance runs in {}{why}", directory.display()))
+        .hint("start one with `sidegate serve`, or name its directory with --runtime-dir")
 }

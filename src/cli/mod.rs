@@ -3,18 +3,23 @@
 //! Data goes to stdout, everything else to stderr. Exit codes: see [`Exit`].
 
 mod control;
+mod definitions;
 mod example_server;
 mod gateway;
+mod get;
 mod instance;
+mod list;
 mod output;
 mod progress;
 mod run;
 mod serve;
+mod servers;
 mod signals;
 mod status;
 mod table;
 mod validate;
 mod version;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,6 +47,10 @@ enum Command {
     Run(Box<run::RunArguments>),
     /// Show a running instance, its gateway and its servers
     Status(status::StatusArguments),
+    /// List the servers and where each of them stands
+    List(list::ListArguments),
+    /// Show a server: its definition, its file and where it stands
+    Get(get::GetArguments),
     /// Check definition files and say what is wrong with them
     Validate(validate::ValidateArguments),
     /// Fetch, find and check agentgateway; run the embedded gateway
@@ -174,6 +183,8 @@ fn run(command: Command, environment: &Environment) -> Result<ExitCode, Failure>
         Command::Serve(arguments) => serve::run(*arguments, environment),
         Command::Run(arguments) => Ok(run::run(&arguments, environment)),
         Command::Status(arguments) => status::run(&arguments, environment),
+        Command::List(arguments) => list::run(&arguments, environment),
+        Command::Get(arguments) => get::run(&arguments, environment),
         Command::Validate(arguments) => validate::run(&arguments, environment),
         Command::Gateway(command) => gateway::run(command, environment),
         Command::ExampleServer => example_server::run(),

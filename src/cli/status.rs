@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use http::Method;
-use serde_json::Value;
+use sidegate::admin::status::{GatewayStatus, Status};
 use sidegate::environment::Environment;
 
 use super::control::InstanceSelector;
 use super::output::say;
-use super::table::table;
+use super::servers;
+use super::table::pairs;
+use super::words::{count, duration, since};
 use super::{Failure, OutputFormat};
 
 #[derive(Debug, clap::Args)]
@@ -24,45 +26,82 @@ pub(super) struct StatusArguments {
 }
 
 pub(super) fn run(arguments: &StatusArguments, environment: &Environment) -> Result<ExitCode, Failure> {
-    let status = arguments.instance.ask(environment, Method::GET, "/v1/status")?;
     match arguments.output {
-        OutputFormat::Json => say(&status.to_string())?,
-        OutputFormat::Text => say(&text(&status))?,
+        // As the instance says it, also what this version does not know.
+        OutputFormat::Json => {
+            say(&arguments.instance.ask(environment, Method::GET, "/v1/status")?.to_string())?;
+        }
+        OutputFormat::Text => {
+            say(&text(&super::runtime()?.block_on(arguments.instance.status(environment))?))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(status: &Value) -> String {
-    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let gateway = &status["gateway"];
+fn text(status: &Status) -> String {
     let mut lines = vec![
-        format!("Endpoint: {} (process {})", word(&status["url"]), status["pid"]),
-        format!(
-            "Gateway: {} {} (process {}), {}",
-            word(&gateway["mode"]),
-            word(&gateway["version"]),
-            gateway["pid"],
-            word(&gateway["reason"])
+        ("Endpoint", status.url.clone()),
+        (
+            "Sidegate",
+            format!("{}, process {}, up {}", status.version, status.pid, duration(status.uptime_seconds)),
         ),
-        match gateway["generation"].as_str() {
-            Some(generation) => format!("Generation in force: {generation}"),
-            None => "Generation in force: none".to_owned(),
-        },
+        ("Config", status.config_dir.display().to_string()),
+        ("Runtime", status.runtime_dir.display().to_string()),
     ];
-    let servers = status["servers"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if servers.is_empty() {
-        lines.push("No servers are defined.".to_owned());
-    } else {
-        let rows = servers.iter().map(|server| {
-            let reason = server["reason"].as_str().or(server["stale"].as_str()).unwrap_or_default();
-            [
-                word(&server["name"]),
-                word(&server["state"]),
-                server["tools"].to_string(),
-                reason.replace('\n', "; "),
-            ]
-        });
-        lines.push(format!("\n{}", table(["SERVER", "STATE", "TOOLS", ""], rows)));
+    if let Some(file) = &status.token_file {
+        lines.push(("Token", file.display().to_string()));
     }
-    lines.join("\n")
+    lines.extend(gateway(&status.gateway));
+    let mut sections = vec![pairs(lines)];
+    let problems: Vec<&str> = (status.problems.directory.iter())
+        .chain(&status.problems.files)
+        .chain(&status.problems.naming)
+        .map(String::as_str)
+        .collect();
+    if !problems.is_empty() {
+        sections.push(format!("Problems:\n  {}", problems.join("\n").replace('\n', "\n  ")));
+    }
+    sections.push(match status.servers.as_slice() {
+        [] => "No servers are defined.".to_owned(),
+        servers => servers::text(servers),
+    });
+    sections.join("\n\n")
+}
+
+fn gateway(gateway: &GatewayStatus) -> Vec<(&'static str, String)> {
+    let mut state = gateway.state.clone();
+    if gateway.pid != 0 {
+        state.push_str(&format!(", process {}", gateway.pid));
+    }
+    for (number, what) in [(gateway.restarts, "restart"), (u64::from(gateway.swaps), "swap")] {
+        if number > 0 {
+            state.push_str(&format!(", {}", count(usize::try_from(number).unwrap_or(usize::MAX), what)));
+        }
+    }
+    if let Some(error) = &gateway.error {
+        state.push_str(&format!("\n{error}"));
+    }
+    let ports = &gateway.ports;
+    let mut lines = vec![
+        ("Gateway", format!("{} {}, {}\n{state}", gateway.mode, gateway.version, gateway.reason)),
+        (
+            "Ports",
+            format!(
+                "data {}, admin {}, stats {}, readiness {}",
+                ports.data, ports.admin, ports.stats, ports.readiness
+            ),
+        ),
+        ("Generation", gateway.generation.clone().unwrap_or_else(|| "none is in force".to_owned())),
+    ];
+    if let Some(reload) = &gateway.last_reload {
+        let ago = since(reload.at);
+        lines.push((
+            "Reloaded",
+            match &reload.error {
+                None => format!("{ago} ago, in force"),
+                Some(error) => format!("{ago} ago, not in force: {error}"),
+            },
+        ));
+    }
+    lines
 }

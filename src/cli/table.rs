@@ -15,3 +15,12 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Ite
     let text = table.to_string();
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
+
+/// Names with their values, one below the other; a value of several lines stays in its column.
+pub(super) fn pairs<'a>(lines: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let lines: Vec<(&str, String)> = lines.into_iter().collect();
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let indent = format!("\n{:width$}  ", "");
+    let line = |(name, value): &(&str, String)| format!("{name:width$}  {}", value.replace('\n', &indent));
+    lines.iter().map(line).collect::<Vec<_>>().join("\n")
+}

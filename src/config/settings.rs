@@ -14,6 +14,7 @@ use super::{
     ByteSize, Exposure, GatewayMode, GatewayVersion, LogLevel, ManagementTools, NamePrefix, Origin,
     OtlpProtocol, Setting,
 };
+use crate::mcpserver::SecretNames;
 
 /// How an instance is to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,7 +150,7 @@ impl Settings {
         let Self { listen, gateway, upstream_url, aggregator, telemetry, redact, drain, runtime_dir, helper } =
             self;
         let frontend_policies = Setting {
-            value: without_secrets(&gateway.frontend_policies.value, &redact.value),
+            value: SecretNames::new(&redact.value).hide_in_map(&gateway.frontend_policies.value),
             origin: gateway.frontend_policies.origin.clone(),
         };
         let runtime_dir =
@@ -184,33 +185,5 @@ impl Settings {
             line(keys::RUNTIME_DIR, &runtime_dir),
             line(keys::HELPER, helper),
         ]
-    }
-}
-
-/// `map` with the values of secret names replaced.
-fn without_secrets(map: &Map<String, Json>, redact: &[String]) -> Map<String, Json> {
-    let secret = |name: &str| {
-        let name = name.to_uppercase();
-        let names = ["KEY", "TOKEN", "SECRET", "PASSWORD", "HEADERS"].into_iter().map(str::to_owned);
-        let more = redact.iter().map(|pattern| pattern.trim_matches('*').to_uppercase());
-        names.chain(more).any(|part| name.contains(&part))
-    };
-    fn walk(value: &Json, secret: &dyn Fn(&str) -> bool) -> Json {
-        match value {
-            Json::Object(map) => Json::Object(
-                map.iter()
-                    .map(|(name, value)| {
-                        let shown = if secret(name) { "***".into() } else { walk(value, secret) };
-                        (name.clone(), shown)
-                    })
-                    .collect(),
-            ),
-            Json::Array(items) => items.iter().map(|item| walk(item, secret)).collect(),
-            other => other.clone(),
-        }
-    }
-    match walk(&Json::Object(map.clone()), &secret) {
-        Json::Object(map) => map,
-        _ => Map::new(),
     }
 }

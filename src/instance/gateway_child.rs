@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -71,6 +73,8 @@ pub(super) struct GatewayService {
     pub(super) file: PathBuf,
     pub(super) env: Vec<(OsString, OsString)>,
     pub(super) ports: GatewayPorts,
+    /// Counts the processes that were begun.
+    pub(super) starts: Arc<AtomicU64>,
 }
 
 /// A port on which somebody listens while the gateway that it was leased for does not run: a program that sets
@@ -93,6 +97,7 @@ impl Service for GatewayService {
         self.applier.prepare(SpawnNonce::random()?).await?;
         let mut spec = self.program.command().arg("-f").arg(&self.file);
         spec.env.clone_from(&self.env);
+        self.starts.fetch_add(1, Ordering::Relaxed);
         Ok(spec)
     }
 

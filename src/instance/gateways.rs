@@ -9,7 +9,7 @@
 use std::ffi::OsString;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ use crate::reconciler::{Front, FrontGateway};
 use crate::subprocess::{
     Helper, LogFileSettings, OutputSettings, State, StopRecipe, Supervisor, SupervisorSettings,
 };
+use crate::sync::lock;
 use crate::wire::client::Origin;
 use crate::yaml_applier::{
     self, Applier, ApplierOptions, ApplyError, GatewayKey, GatewayPorts, GatewaySettings, InvalidLogLevel,
@@ -94,6 +95,8 @@ pub(super) struct Gateway {
     ports: PortSet,
     front: FrontGateway,
     supervisor: Supervisor,
+    /// How often its process was begun.
+    starts: Arc<AtomicU64>,
     /// Ends the tasks that belong to this gateway.
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
@@ -143,8 +146,10 @@ impl Gateway {
             &context.tracker,
             stop.clone(),
         );
+        let starts = Arc::new(AtomicU64::new(0));
         let service = GatewayService {
             program: program.clone(),
+            starts: Arc::clone(&starts),
             applier: applier.clone(),
             file,
             env: context.env.clone(),
@@ -175,6 +180,7 @@ impl Gateway {
             ports,
             front,
             supervisor,
+            starts,
             stop,
             _stop_on_drop: stop_on_drop,
             tracker,
@@ -209,6 +215,10 @@ impl Gateway {
 
     fn stolen_port(&self) -> Option<NonZeroU16> {
         stolen_port(&gateway_ports(&self.ports))
+    }
+
+    fn process(&self) -> Process {
+        Process { states: self.supervisor.watch(), starts: Arc::clone(&self.starts) }
     }
 
     fn info(&self) -> GatewayInfo {
@@ -282,7 +292,15 @@ pub(super) struct Gateways {
     /// `None` once everything has ended.
     current: Mutex<Option<Gateway>>,
     info: watch::Sender<GatewayInfo>,
+    process: std::sync::Mutex<Process>,
     numbers: AtomicU32,
+    swaps: AtomicU32,
+}
+
+/// What can be seen of the process of the gateway in front, also while a swap is under way.
+struct Process {
+    states: watch::Receiver<State>,
+    starts: Arc<AtomicU64>,
 }
 
 impl Gateways {
@@ -295,8 +313,10 @@ impl Gateways {
         let first = Gateway::new(&context, program, reason, 1)?;
         let front = Front::new(first.front());
         let info = watch::Sender::new(first.info());
-        let numbers = AtomicU32::new(2);
-        Ok(Arc::new(Self { context, front, current: Mutex::new(Some(first)), info, numbers }))
+        let process = std::sync::Mutex::new(first.process());
+        let (numbers, swaps) = (AtomicU32::new(2), AtomicU32::new(0));
+        let current = Mutex::new(Some(first));
+        Ok(Arc::new(Self { context, front, current, info, process, numbers, swaps }))
     }
 
     pub(super) fn front(&self) -> &Arc<Front> {
@@ -306,6 +326,21 @@ impl Gateways {
     /// What the gateway in front is.
     pub(super) fn info(&self) -> watch::Receiver<GatewayInfo> {
         self.info.subscribe()
+    }
+
+    /// Where the process of the gateway in front stands.
+    pub(super) fn state(&self) -> State {
+        lock(&self.process).states.borrow().clone()
+    }
+
+    /// How often the process of the gateway in front was started again.
+    pub(super) fn restarts(&self) -> u64 {
+        lock(&self.process).starts.load(Ordering::Relaxed).saturating_sub(1)
+    }
+
+    /// How often another gateway has taken the place of one before it.
+    pub(super) fn swaps(&self) -> u32 {
+        self.swaps.load(Ordering::Relaxed)
     }
 
     /// Starts the first gateway; with new ports where strangers took the ones it had.
@@ -326,6 +361,7 @@ impl Gateways {
             let next = self.next(program, &reason)?;
             // Nothing runs in front, so there is nothing to prove before.
             self.front.replace(next.front());
+            *lock(&self.process) = next.process();
             if let Some(old) = current.replace(next) {
                 old.end().await;
             }
@@ -357,6 +393,8 @@ impl Gateways {
             "another gateway has taken the calls over"
         );
         self.info.send_replace(info.clone());
+        *lock(&self.process) = next.process();
+        self.swaps.fetch_add(1, Ordering::Relaxed);
         if let Some(old) = current.replace(next) {
             if tokio::time::timeout(self.context.drain, old.front.origin.idle()).await.is_err() {
                 warn!("requests through the old gateway are cut: they take longer than the drain time");

@@ -18,13 +18,14 @@ mod info;
 mod operations;
 mod reload;
 mod runtime_dir;
+mod status;
 mod token;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -51,6 +52,7 @@ use gateways::{GatewayContext, Gateways, Variable};
 use operations::Operations;
 use reload::Reloading;
 use runtime_dir::RuntimeDir;
+use status::Identity;
 use token::Token;
 
 pub use choice::Network;
@@ -141,6 +143,7 @@ impl Instance {
             network,
             progress,
         } = options;
+        let started = (SystemTime::now(), Instant::now());
         choice::refuse_unsupported(&settings)?;
         let token = settings.aggregator.token_file.value.as_deref().map(Token::read).transpose()?;
         let (listener, address) = listen(settings.listen.value).await?;
@@ -226,7 +229,7 @@ impl Instance {
             ..ServerConfig::default()
         };
         let stopping = CancellationToken::new();
-        let aggregate = Aggregate::new(registry, stopping.clone());
+        let aggregate = Aggregate::new(Arc::clone(&registry), stopping.clone());
         let aggregate = StreamableHttp::new(aggregate, server_config, tracker.clone(), stop.clone());
         let surface = Arc::new(http::Surface {
             aggregate: Arc::clone(&aggregate),
@@ -252,9 +255,11 @@ impl Instance {
         let control = ControlListener::bind(runtime_dir.path())
             .map_err(|source| StartError::Socket { path: runtime_dir.path().join(SOCKET), source })?;
         let operations = Arc::new(Operations {
-            info: info.clone(),
+            identity: Identity { info: info.clone(), config_dir, started },
             gateways: Arc::clone(&gateways),
+            registry,
             statuses: reconciler.statuses(),
+            problems: reconciler.problems(),
         });
         let handler = move |request| Arc::clone(&operations).handle(request);
         tracker.spawn(serve_connections(control, handler, stop.clone(), tracker.clone()));

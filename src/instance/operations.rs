@@ -2,11 +2,10 @@
 //!
 //! | request | does |
 //! | --- | --- |
-//! | `GET /v1/status` | says what the instance, its gateway and its servers are |
+//! | `GET /v1/status` | says what the instance, its gateway and its servers are: [`Status`](crate::admin::status::Status) |
 //! | `POST /v1/gateway/restart` | replaces the gateway without a gap |
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -14,16 +13,20 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::gateways::Gateways;
-use super::info::{GatewayInfo, InstanceInfo};
+use super::info::GatewayInfo;
+use super::status::{Identity, status};
+use crate::aggregator::registry::Registry;
 use crate::error::chain;
-use crate::reconciler::Statuses;
+use crate::reconciler::{Problems, Statuses};
 use crate::wire::server::Body;
 
 /// What operations work with.
 pub(super) struct Operations {
-    pub(super) info: InstanceInfo,
+    pub(super) identity: Identity,
     pub(super) gateways: Arc<Gateways>,
+    pub(super) registry: Arc<Registry>,
     pub(super) statuses: watch::Receiver<Statuses>,
+    pub(super) problems: watch::Receiver<Problems>,
 }
 
 impl Operations {
@@ -45,40 +48,14 @@ impl Operations {
     }
 
     fn status(&self) -> Value {
-        let statuses = self.statuses.borrow();
-        let servers: Vec<Value> = statuses
-            .iter()
-            .map(|(name, status)| {
-                let mut server = json!({
-                    "name": name.as_str(),
-                    "state": status.state.name(),
-                    "since": seconds(status.since),
-                    "tools": status.tools,
-                });
-                if let Some(reason) = status.state.reason() {
-                    server["reason"] = reason.into();
-                }
-                if let Some((failures, retry_in)) = status.state.next_try() {
-                    server["failures"] = failures.into();
-                    server["retryInSeconds"] = retry_in.as_secs_f64().into();
-                }
-                if let Some(stale) = &status.stale {
-                    server["stale"] = stale.as_str().into();
-                }
-                server
-            })
-            .collect();
-        let front = self.gateways.front().status();
-        let mut gateway = gateway(&self.gateways.info().borrow());
-        gateway["generation"] = front.in_force.map(|now| now.generation.to_string()).into();
-        json!({
-            "schema": 1,
-            "url": self.info.url,
-            "pid": self.info.pid,
-            "runtimeDir": self.info.runtime_dir,
-            "gateway": gateway,
-            "servers": servers,
-        })
+        let status = status(
+            &self.identity,
+            &self.gateways,
+            &self.statuses.borrow(),
+            &self.problems.borrow(),
+            &self.registry.catalogue(),
+        );
+        serde_json::to_value(status).unwrap_or_default()
     }
 }
 
@@ -86,10 +63,6 @@ fn gateway(info: &GatewayInfo) -> Value {
     let mut value = serde_json::to_value(info).unwrap_or_default();
     value["reason"] = info.reason.as_str().into();
     value
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 fn answer(status: StatusCode, value: &Value) -> Response<Body> {

@@ -21,6 +21,7 @@ mod invalid;
 mod name;
 mod overlay;
 mod reader;
+mod redact;
 mod resource;
 mod secret;
 mod spec;
@@ -37,6 +38,7 @@ pub use edit_error::EditError;
 pub use invalid::Invalid;
 pub use name::{InvalidServerName, ServerName};
 pub use reader::{API_VERSION, KIND, Reader};
+pub use redact::{HIDDEN, SecretNames};
 pub use secret::Secret;
 pub use store::{ContentHash, Entry, Scan, ScanError};
 

@@ -11,13 +11,13 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::ReconcilerOptions;
 use super::actor::{Actor, Approach, Settled, Shared};
 use super::detector::Detector;
 use super::front::{Front, Wish};
 use super::held::{HeldRoutes, RouteLease};
 use super::route::{self, Way};
 use super::status::ServerState;
+use super::{Problems, ReconcilerOptions};
 use crate::error::chain;
 use crate::mcpserver::{Definition, Scan, ServerName, Transport};
 use crate::yaml_applier::{ApplyError, InForce, RouteName};
@@ -81,8 +81,8 @@ pub(super) struct Look {
     /// Who waits for the end of what.
     ends: Vec<(ServerName, oneshot::Sender<()>)>,
     progress: watch::Sender<Progress>,
-    /// What is wrong with the directory, to say it once.
-    problem: Option<String>,
+    /// What is wrong and belongs to no server.
+    problems: watch::Sender<Problems>,
     /// What was said of files, to say it once.
     said: BTreeSet<String>,
     /// Wishes in a row that were refused, and when the next one follows.
@@ -98,6 +98,7 @@ impl Look {
         front: Arc<Front>,
         shared: Arc<Shared>,
         progress: watch::Sender<Progress>,
+        problems: watch::Sender<Problems>,
     ) -> Self {
         let (held, freed) = HeldRoutes::new();
         Self {
@@ -111,7 +112,7 @@ impl Look {
             started: BTreeSet::new(),
             ends: Vec::new(),
             progress,
-            problem: None,
+            problems,
             said: BTreeSet::new(),
             failures: 0,
             retry_at: None,
@@ -167,7 +168,7 @@ impl Look {
         let scan = tokio::task::spawn_blocking(move || reader.scan(&directory)).await;
         match scan {
             Ok(Ok(scan)) => {
-                if self.problem.take().is_some() {
+                if self.problems.send_if_modified(|problems| problems.directory.take().is_some()) {
                     info!("the definitions can be read again");
                 }
                 self.begin(scan);
@@ -180,19 +181,25 @@ impl Look {
 
     /// Nothing changes: what cannot be read is not empty.
     fn unreadable(&mut self, why: String) {
-        if self.problem.as_ref() != Some(&why) {
-            error!("the definitions cannot be read, so everything stays as it is: {why}");
-            self.problem = Some(why);
-        }
+        self.problems.send_if_modified(|problems| {
+            let new = problems.directory.as_ref() != Some(&why);
+            if new {
+                error!("the definitions cannot be read, so everything stays as it is: {why}");
+                problems.directory = Some(why);
+            }
+            new
+        });
     }
 
     /// Compares what is with what is desired, and begins what is to be done.
     fn begin(&mut self, scan: Scan) {
         let mut seen = BTreeSet::new();
+        let mut nameless = Vec::new();
         for entry in scan.entries {
             let Some(name) = entry.name else {
                 if let Err(invalid) = &entry.outcome {
                     self.say_once(invalid.to_string());
+                    nameless.push(invalid.to_string());
                 }
                 continue;
             };
@@ -205,6 +212,11 @@ impl Look {
                 Err(invalid) => self.hold(&name, &invalid.to_string()),
             }
         }
+        self.problems.send_if_modified(|problems| {
+            let new = problems.files != nameless;
+            problems.files = nameless;
+            new
+        });
         let gone: Vec<ServerName> =
             self.servers.keys().filter(|name| !seen.contains(*name)).cloned().collect();
         for name in gone {

@@ -52,7 +52,7 @@ pub use actor::Retry;
 pub use front::{Front, FrontGateway, Routes};
 pub use operator::{Done, OperateError, Operator};
 pub use route::Surroundings;
-pub use status::{ServerState, ServerStatus, Statuses};
+pub use status::{LastError, ServerState, ServerStatus, Statuses};
 
 /// What a reconciler works with.
 pub struct ReconcilerOptions {
@@ -68,10 +68,20 @@ pub struct ReconcilerOptions {
     pub drain: Duration,
 }
 
+/// What is wrong with the definitions and belongs to no server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems {
+    /// Why the directory cannot be read; everything stays as it was meanwhile.
+    pub directory: Option<String>,
+    /// Files whose name is no server's, each with all that is wrong.
+    pub files: Vec<String>,
+}
+
 /// A running reconciler.
 #[derive(Debug)]
 pub struct Reconciler {
     statuses: watch::Receiver<Statuses>,
+    problems: watch::Receiver<Problems>,
     progress: watch::Receiver<Progress>,
     orders: mpsc::UnboundedSender<Order>,
     stop: CancellationToken,
@@ -101,15 +111,21 @@ impl Reconciler {
         let statuses = shared.board.subscribe();
         let (progress_sender, progress) = watch::channel(Progress::Begun);
         let (orders, receiver) = mpsc::unbounded_channel();
-        let look = Look::new(options, front, shared, progress_sender);
+        let (problems_sender, problems) = watch::channel(Problems::default());
+        let look = Look::new(options, front, shared, progress_sender, problems_sender);
         tracker.spawn(look.run(receiver, stop.clone()));
         let _stop_on_drop = stop.clone().drop_guard();
-        Self { statuses, progress, orders, stop, tracker, _stop_on_drop }
+        Self { statuses, problems, progress, orders, stop, tracker, _stop_on_drop }
     }
 
     /// All servers, as they change.
     pub fn statuses(&self) -> watch::Receiver<Statuses> {
         self.statuses.clone()
+    }
+
+    /// What is wrong and belongs to no server, as it changes.
+    pub fn problems(&self) -> watch::Receiver<Problems> {
+        self.problems.clone()
     }
 
     /// What starts, stops and restarts servers of these `definitions`, which are those that the reconciler reads.

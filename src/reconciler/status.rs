@@ -150,6 +150,19 @@ pub struct ServerStatus {
     pub tools: usize,
     /// Why the version that runs is not the one in the file: all that is wrong with the file.
     pub stale: Option<String>,
+    /// When a server without a session is tried again.
+    pub next_try: Option<SystemTime>,
+    /// What went wrong last, which may be long mended.
+    pub last_error: Option<LastError>,
+}
+
+/// What went wrong with a server, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastError {
+    /// When.
+    pub at: SystemTime,
+    /// What.
+    pub reason: String,
 }
 
 /// All servers at one time.
@@ -189,7 +202,14 @@ impl Board {
             let mut changed = false;
             let status = status.or_insert_with(|| {
                 changed = true;
-                ServerStatus { state: state.clone(), since: SystemTime::now(), tools, stale: None }
+                ServerStatus {
+                    state: state.clone(),
+                    since: SystemTime::now(),
+                    tools,
+                    stale: None,
+                    next_try: None,
+                    last_error: None,
+                }
             });
             if changed || status.state != state {
                 let again = !changed
@@ -201,7 +221,13 @@ impl Board {
                     log(server, &state, tools);
                     status.since = SystemTime::now();
                 }
+                status.next_try = None;
                 changed = true;
+            }
+            if changed && let (Some(reason), Some((_, retry_in))) = (state.reason(), state.next_try()) {
+                let now = SystemTime::now();
+                status.next_try = Some(now + retry_in);
+                status.last_error = Some(LastError { at: now, reason: reason.to_owned() });
             }
             changed |= status.tools != tools;
             (status.state, status.tools) = (state, tools);
@@ -268,6 +294,30 @@ mod tests {
         assert_eq!((first.since, second.tools), (second.since, 2));
         board.set(&server, ServerState::Starting, 0);
         assert_eq!(receiver.borrow()[&server].state, ServerState::Starting);
+    }
+
+    #[test]
+    fn an_error_is_remembered_and_a_next_try_is_not() {
+        let board = Board::new();
+        let server: ServerName = "a".parse().unwrap();
+        let failed = |failures| ServerState::Failed {
+            reason: "refused".to_owned(),
+            failures,
+            retry_in: Duration::from_secs(20),
+        };
+        board.set(&server, failed(1), 0);
+        let first = board.subscribe().borrow()[&server].clone();
+        assert_eq!(first.next_try, first.last_error.map(|error| error.at + Duration::from_secs(20)));
+        // The same failure again begins no new state, and there is a later try all the same.
+        board.set(&server, failed(2), 0);
+        let second = board.subscribe().borrow()[&server].clone();
+        assert_eq!(first.since, second.since);
+        assert!(second.next_try > first.next_try);
+
+        board.set(&server, ServerState::Running, 1);
+        let running = board.subscribe().borrow()[&server].clone();
+        assert_eq!(running.next_try, None);
+        assert_eq!(running.last_error.unwrap().reason, "refused");
     }
 
     #[test]

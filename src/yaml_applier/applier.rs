@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -67,6 +67,8 @@ pub struct Status {
     pub pending: bool,
     /// The newest wish that failed, and why. It is not tried again by itself: that takes another wish, or a `prepare`.
     pub failure: Option<(Revision, ApplyError)>,
+    /// When the last of these came: another generation in force, or a failure. Nothing before the first.
+    pub changed: Option<SystemTime>,
 }
 
 /// Why a wish did not come into force.
@@ -283,7 +285,7 @@ impl Actor {
         self.child = Child::None;
         self.status.send_modify(|status| {
             // The wish is tried again, so an earlier failure of it says nothing any more.
-            *status = Status { in_force: None, pending: true, failure: None };
+            *status = Status { pending: true, changed: status.changed, ..Status::default() };
         });
         let wanted = self.wanted.borrow_and_update().clone();
         let result = async {
@@ -391,14 +393,19 @@ impl Actor {
     }
 
     fn succeed(&self, now: InForce) {
-        let before = self.status.borrow().in_force.as_ref().map(|before| before.generation);
+        let (before, changed) = {
+            let status = self.status.borrow();
+            (status.in_force.as_ref().map(|before| before.generation), status.changed)
+        };
         // Definitions are looked at every minute, mostly to find that nothing has changed.
-        if before == Some(now.generation) {
+        let changed = if before == Some(now.generation) {
             debug!(generation = %now.generation, "gateway configuration in force as before");
+            changed
         } else {
             info!(generation = %now.generation, refused = now.refused.len(), "gateway configuration in force");
-        }
-        self.status.send_replace(Status { in_force: Some(now), pending: false, failure: None });
+            Some(SystemTime::now())
+        };
+        self.status.send_replace(Status { in_force: Some(now), changed, ..Status::default() });
     }
 
     fn fail(&self, revision: Revision, error: &ApplyError) {
@@ -406,6 +413,7 @@ impl Actor {
         self.status.send_modify(|status| {
             status.pending = false;
             status.failure = Some((revision, error.clone()));
+            status.changed = Some(SystemTime::now());
         });
     }
 }

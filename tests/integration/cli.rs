@@ -32,6 +32,8 @@ fn help() {
         &["serve"],
         &["run"],
         &["status"],
+        &["list"],
+        &["get"],
         &["validate"],
         &["gateway"],
         &["gateway", "fetch"],
@@ -61,7 +63,7 @@ fn help_of_every_command_is_a_snapshot() {
     };
     assert_eq!(
         commands(&[]),
-        ["serve", "run", "status", "validate", "gateway", "example-server", "version", "help"]
+        ["serve", "run", "status", "list", "get", "validate", "gateway", "example-server", "version", "help"]
     );
     assert_eq!(commands(&["gateway"]), ["fetch", "path", "verify", "pins", "restart", "serve", "help"]);
 }

@@ -10,6 +10,8 @@ mod changes;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod control;
 #[cfg(test)]
 mod docs;

@@ -1,0 +1,262 @@
+//! The commands that look at servers, and what they say to wrong input.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::support::definitions::{self, built_in, with};
+use super::support::sidegate::binary;
+use super::support::{Sidegate, eventually, within};
+
+/// Runs a command in the environment of a user whose home is `home`.
+async fn run_at(home: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(binary());
+    command
+        .args(arguments)
+        .env_clear()
+        .env("HOME", home)
+        .env("XDG_RUNTIME_DIR", home.join("run"))
+        .env("COLUMNS", "60")
+        .stdin(Stdio::null());
+    within(&arguments.join(" "), command.output()).await.unwrap()
+}
+
+/// Runs a command that talks to `instance`.
+async fn run(instance: &Sidegate, arguments: &[&str]) -> Output {
+    let runtime_dir = instance.ready.runtime_dir.to_str().unwrap();
+    let rest = [arguments, &["--runtime-dir", runtime_dir]].concat();
+    run_at(Path::new("/nonexistent"), &rest).await
+}
+
+/// What it printed for programs.
+async fn json_of(instance: &Sidegate, arguments: &[&str]) -> Value {
+    let output = run(instance, &[arguments, &["--output", "json"]].concat()).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Everything a user sees, and the exit code.
+fn shown(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    format!("{}{}(exit {})\n", text(&output.stdout), text(&output.stderr), output.status.code().unwrap())
+}
+
+/// What stays the same in every run: paths and numbers have names, columns are two blanks apart.
+fn stable(text: &str, instance: &Sidegate) -> String {
+    let status = |key: &str| instance.ready.runtime_dir.join(key).display().to_string();
+    let text = text
+        .replace(status("").trim_end_matches('/'), "RUNTIME")
+        .replace(&instance.config_dir().display().to_string(), "CONFIG");
+    let text = match text.split_once("Generation  ") {
+        Some((before, after)) => {
+            format!("{before}Generation  GENERATION\n{}", after.split_once('\n').unwrap().1)
+        }
+        None => text,
+    };
+    text.lines().map(|line| numbers_named(line) + "\n").collect()
+}
+
+fn numbers_named(line: &str) -> String {
+    if line.starts_with("(exit ") {
+        return line.to_owned();
+    }
+    let mut out = String::new();
+    let mut last = '\0';
+    for next in line.chars() {
+        let repeated = (next.is_ascii_digit() && last == 'N') || (next == ' ' && out.ends_with("  "));
+        last = if next.is_ascii_digit() { 'N' } else { next };
+        if !repeated {
+            out.push(last);
+        }
+    }
+    out
+}
+
+/// `value` with everything that differs from run to run replaced.
+fn steady(value: &Value) -> Value {
+    const VOLATILE: &[&str] = &[
+        "url",
+        "pid",
+        "startedAt",
+        "uptimeSeconds",
+        "configDir",
+        "runtimeDir",
+        "data",
+        "admin",
+        "stats",
+        "readiness",
+        "generation",
+        "at",
+        "since",
+        "failures",
+        "retryInSeconds",
+        "file",
+        "command",
+        "cwd",
+        "path",
+    ];
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| {
+                let shown = if VOLATILE.contains(&key.as_str()) { "…".into() } else { steady(value) };
+                (key.clone(), shown)
+            })
+            .collect(),
+        Value::Array(items) => items.iter().map(steady).collect(),
+        Value::String(text) => match text.split_once("/config/mcpservers/") {
+            Some((_, rest)) => format!("…/{rest}").into(),
+            None => value.clone(),
+        },
+        other => other.clone(),
+    }
+}
+
+/// An instance with a server in each of the usual states.
+async fn motley() -> Sidegate {
+    let instance = Sidegate::builder()
+        .definition("good", &with(built_in(), "env: {API_KEY: s3cret, TZ: UTC}"))
+        .definition("gone", &definitions::remote("http://127.0.0.1:1/mcp?key=s3cret"))
+        .definition("resting", &with(built_in(), "suspended: true"))
+        .definition("wrong", &definitions::spec("{type: stdio, comand: x}"))
+        .definition("Not A Name", &built_in())
+        .wait_for_servers()
+        .start()
+        .await;
+    eventually("the next try", async || {
+        let status = json_of(&instance, &["status"]).await;
+        status["servers"][0]["retryInSeconds"].is_number().then_some(())
+    })
+    .await;
+    instance
+}
+
+#[tokio::test]
+async fn status_says_where_everything_stands() {
+    let instance = motley().await;
+    let text = run(&instance, &["status"]).await;
+    insta::assert_snapshot!("status", stable(&shown(&text), &instance));
+    insta::assert_json_snapshot!("status_json", steady(&json_of(&instance, &["status"]).await));
+    let widest = stdout(&text).lines().filter(|line| line.contains("running")).map(str::len).max();
+    assert!(widest.unwrap() <= 60, "{}", stdout(&text));
+    assert!(instance.stop().await.status.success());
+}
+
+#[tokio::test]
+async fn status_counts_restarts_and_remembers_the_last_reload() {
+    let instance = Sidegate::builder().start().await;
+    let before = json_of(&instance, &["status"]).await;
+    assert_eq!((&before["gateway"]["restarts"], &before["gateway"]["swaps"]), (&json!(0), &json!(0)));
+    assert!(before["gateway"]["lastReload"]["at"].is_u64(), "{before}");
+
+    rustix::process::kill_process(instance.gateway_pid().unwrap(), rustix::process::Signal::KILL).unwrap();
+    let after = eventually("the gateway is ready again", async || {
+        let status = json_of(&instance, &["status"]).await;
+        let ready = status["gateway"]["restarts"] == 1 && status["gateway"]["state"] == "ready";
+        ready.then_some(status)
+    })
+    .await;
+    assert_ne!(after["gateway"]["pid"], before["gateway"]["pid"]);
+
+    assert!(run(&instance, &["gateway", "restart"]).await.status.success());
+    let swapped = json_of(&instance, &["status"]).await;
+    assert_eq!((&swapped["gateway"]["restarts"], &swapped["gateway"]["swaps"]), (&json!(0), &json!(1)));
+    assert!(instance.stop().await.status.success());
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_read_is_in_the_status() {
+    let instance = Sidegate::builder().definition("good", &built_in()).wait_for_servers().start().await;
+    let directory = instance.config_dir().join("mcpservers");
+    fs_err::rename(&directory, instance.config_dir().join("away")).unwrap();
+    fs_err::write(&directory, "no directory").unwrap();
+    eventually("the problem", async || {
+        let status = json_of(&instance, &["status"]).await;
+        let problem = status["problems"]["directory"].as_str()?.contains("cannot be read");
+        (problem && status["servers"][0]["state"] == "running").then_some(())
+    })
+    .await;
+    assert!(shown(&run(&instance, &["status"]).await).contains("Problems:\n  the directory"));
+
+    fs_err::remove_file(&directory).unwrap();
+    fs_err::rename(instance.config_dir().join("away"), &directory).unwrap();
+    eventually("no problem", async || {
+        let status = json_of(&instance, &["status"]).await;
+        status["problems"]["directory"].is_null().then_some(())
+    })
+    .await;
+    assert!(instance.stop().await.status.success());
+}
+
+#[tokio::test]
+async fn servers_are_listed_and_shown() {
+    let instance = motley().await;
+    let mut transcript = Vec::new();
+    for command in [
+        &["list"][..],
+        &["get", "good"],
+        &["get", "gone"],
+        &["get", "wrong"],
+        &["get", "goood"],
+        &["get", "x"],
+    ] {
+        let output = run(&instance, command).await;
+        let text = shown(&output).replace(&binary().display().to_string(), "SIDEGATE");
+        assert!(!text.contains("s3cret"), "{text}");
+        transcript.push(format!("$ sidegate {}\n{}", command.join(" "), stable(&text, &instance)));
+    }
+    insta::assert_snapshot!("list_and_get", transcript.join("\n"));
+    insta::assert_json_snapshot!("list_json", steady(&json_of(&instance, &["list"]).await));
+    insta::assert_json_snapshot!("get_json", steady(&json_of(&instance, &["get", "good"]).await));
+    assert!(instance.stop().await.status.success());
+}
+
+#[tokio::test]
+async fn without_an_instance_the_files_are_listed() {
+    let home = tempfile::tempdir().unwrap();
+    let definitions = home.path().join(".config/sidegate/mcpservers");
+    let nothing = run_at(home.path(), &["list"]).await;
+    assert!(nothing.status.success() && nothing.stdout.is_empty(), "{nothing:?}");
+
+    fs_err::create_dir_all(&definitions).unwrap();
+    fs_err::write(definitions.join("good.yaml"), built_in()).unwrap();
+    fs_err::write(definitions.join("wrong.yaml"), "kind: nonsense").unwrap();
+    let mut transcript = Vec::new();
+    for command in [&["list"][..], &["list", "--output", "json"], &["get", "good"], &["status"]] {
+        let text = shown(&run_at(home.path(), command).await);
+        let text = text
+            .replace(home.path().to_str().unwrap(), "HOME")
+            .replace(&binary().display().to_string(), "SIDEGATE");
+        let hash = text.split("run/sidegate/").nth(1).and_then(|rest| rest.split(':').next());
+        let text = hash.map_or_else(|| text.clone(), |hash| text.replace(hash, "HASH"));
+        transcript.push(format!("$ sidegate {}\n{text}", command.join(" ")));
+    }
+    insta::assert_snapshot!("without_an_instance", transcript.join("\n"));
+}
+
+#[tokio::test]
+async fn an_instance_that_was_killed_is_none() {
+    let instance = Sidegate::builder().start().await;
+    let runtime_dir = instance.ready.runtime_dir.clone();
+    // Holds the files.
+    let _ended = instance.kill().await;
+    let elsewhere = runtime_dir.join("elsewhere");
+    for (directory, why) in
+        [(&runtime_dir, "the last one was killed"), (&elsewhere, "there is no such directory")]
+    {
+        for command in [&["status"][..], &["list"], &["get", "x"]] {
+            let arguments = [command, &["--runtime-dir", directory.to_str().unwrap()]].concat();
+            let output = run_at(Path::new("/nonexistent"), &arguments).await;
+            assert_eq!(output.status.code(), Some(5), "{output:?}");
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(said.contains(why) && said.contains("hint: start one with `sidegate serve`"), "{said}");
+        }
+    }
+}
