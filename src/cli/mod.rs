@@ -2,21 +2,26 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: see [`Exit`].
 
+mod call;
 mod control;
 mod definitions;
 mod example_server;
 mod gateway;
 mod get;
+mod glob;
 mod instance;
 mod list;
+mod mcp;
 mod output;
 mod progress;
 mod run;
+mod schema;
 mod serve;
 mod servers;
 mod signals;
 mod status;
 mod table;
+mod tools;
 mod validate;
 mod version;
 mod words;
@@ -51,6 +56,10 @@ enum Command {
     List(list::ListArguments),
     /// Show a server: its definition, its file and where it stands
     Get(get::GetArguments),
+    /// List the tools that clients see, or describe one
+    Tools(tools::ToolsArguments),
+    /// Call a tool
+    Call(call::CallArguments),
     /// Check definition files and say what is wrong with them
     Validate(validate::ValidateArguments),
     /// Fetch, find and check agentgateway; run the embedded gateway
@@ -185,6 +194,8 @@ fn run(command: Command, environment: &Environment) -> Result<ExitCode, Failure>
         Command::Status(arguments) => status::run(&arguments, environment),
         Command::List(arguments) => list::run(&arguments, environment),
         Command::Get(arguments) => get::run(&arguments, environment),
+        Command::Tools(arguments) => tools::run(&arguments, environment),
+        Command::Call(arguments) => call::run(&arguments, environment),
         Command::Validate(arguments) => validate::run(&arguments, environment),
         Command::Gateway(command) => gateway::run(command, environment),
         Command::ExampleServer => example_server::run(),

@@ -34,6 +34,8 @@ fn help() {
         &["status"],
         &["list"],
         &["get"],
+        &["tools"],
+        &["call"],
         &["validate"],
         &["gateway"],
         &["gateway", "fetch"],
@@ -63,7 +65,20 @@ fn help_of_every_command_is_a_snapshot() {
     };
     assert_eq!(
         commands(&[]),
-        ["serve", "run", "status", "list", "get", "validate", "gateway", "example-server", "version", "help"]
+        [
+            "serve",
+            "run",
+            "status",
+            "list",
+            "get",
+            "tools",
+            "call",
+            "validate",
+            "gateway",
+            "example-server",
+            "version",
+            "help"
+        ]
     );
     assert_eq!(commands(&["gateway"]), ["fetch", "path", "verify", "pins", "restart", "serve", "help"]);
 }

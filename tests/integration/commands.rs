@@ -251,7 +251,7 @@ async fn an_instance_that_was_killed_is_none() {
     for (directory, why) in
         [(&runtime_dir, "the last one was killed"), (&elsewhere, "there is no such directory")]
     {
-        for command in [&["status"][..], &["list"], &["get", "x"]] {
+        for command in [&["status"][..], &["list"], &["get", "x"], &["tools"], &["call", "x"]] {
             let arguments = [command, &["--runtime-dir", directory.to_str().unwrap()]].concat();
             let output = run_at(Path::new("/nonexistent"), &arguments).await;
             assert_eq!(output.status.code(), Some(5), "{output:?}");
@@ -259,4 +259,120 @@ async fn an_instance_that_was_killed_is_none() {
             assert!(said.contains(why) && said.contains("hint: start one with `sidegate serve`"), "{said}");
         }
     }
+}
+
+/// Two servers with tools, and one without.
+async fn with_tools() -> Sidegate {
+    Sidegate::builder()
+        .definition("calc", &built_in())
+        .definition("near", &definitions::example("everything", &[]))
+        .definition("gone", &definitions::remote("http://127.0.0.1:1/mcp"))
+        .wait_for_servers()
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn tools_are_listed_described_and_called() {
+    let instance = with_tools().await;
+    let commands: &[&[&str]] = &[
+        &["tools", "x_calc_*"],
+        &["tools", "x_calc_hash"],
+        &["tools", "x_calc_hsah"],
+        &["tools", "x_gone_search"],
+        &["tools", "x_[b-a]"],
+        &["tools", "x_[", "--output", "json"],
+        &["call", "x_calc_calculate", "--arg", "expression=2*(3+4)"],
+        &["call", "x_calc_calculate", "--json", r#"{"expression": "1/8"}"#],
+        &["call", "x_calc_calculate", "--arg", "expression=2*("],
+        &["call", "x_calc_calculate", "--arg", "expression=2*(", "--output", "json"],
+        &["call", "x_calc_calculate", "--arg", "expresion=1"],
+        &["call", "x_calc_calculate"],
+        &["call", "x_calc_random_number", "--arg", "min=one"],
+        &["call", "x_calc_calculate", "--arg", "expression"],
+        &["call", "x_calc_calculate", "--json", "[1]"],
+        &["call", "x_calc_calculate", "--json", "{"],
+        &["call", "x_calc_calculat"],
+        &["call", "x_gone_search"],
+        &["call", "x_near_test_simple_text", "--output", "json"],
+        &["call", "x_near_test_multiple_content_types"],
+        &["call", "x_near_test_error_handling"],
+        &["call", "x_near_test_tool_with_progress"],
+    ];
+    let mut transcript = Vec::new();
+    for command in commands {
+        let output = run(&instance, command).await;
+        transcript.push(format!("$ sidegate {}\n{}", command.join(" "), shown(&output)));
+    }
+    insta::assert_snapshot!("tools_and_call", transcript.join("\n"));
+
+    let all = run(&instance, &["tools"]).await;
+    assert!(stdout(&all).contains("x_near_pid") && stdout(&all).contains("x_calc_uuid"), "{all:?}");
+    assert!(shown(&all).contains("Servers without tools: gone ("), "{all:?}");
+    let tools = json_of(&instance, &["tools", "x_calc_h*"]).await;
+    assert_eq!(tools["tools"][0]["name"], "x_calc_hash");
+    assert!(tools["tools"][0]["inputSchema"]["properties"].is_object(), "{tools}");
+    assert!(instance.stop().await.status.success());
+}
+
+#[tokio::test]
+async fn ctrl_c_cancels_a_call_at_its_server() {
+    let instance = with_tools().await;
+    let counts =
+        async || json_of(&instance, &["call", "x_near_sleep_counts"]).await["structuredContent"].clone();
+    let mut command = Command::new(binary());
+    command
+        .args(["call", "x_near_sleep", "--arg", "ms=600000", "--runtime-dir"])
+        .arg(&instance.ready.runtime_dir)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let child = command.spawn().unwrap();
+    eventually("the call runs", async || (counts().await["running"] == 1).then_some(())).await;
+    let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = within("the end of the command", child.wait_with_output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "error: the call was cancelled\n");
+    eventually("the server knows", async || (counts().await["cancelled"] == 1).then_some(())).await;
+    assert!(instance.stop().await.status.success());
+}
+
+#[tokio::test]
+async fn json_comes_from_stdin_too() {
+    use tokio::io::AsyncWriteExt as _;
+    let instance = with_tools().await;
+    let mut command = Command::new(binary());
+    command
+        .args(["call", "x_calc_calculate", "--json", "-", "--runtime-dir"])
+        .arg(&instance.ready.runtime_dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(br#"{"expression": "6*7"}"#).await.unwrap();
+    let output = within("the end of the command", child.wait_with_output()).await.unwrap();
+    assert_eq!(stdout(&output), "{\n  \"value\": 42.0\n}\n");
+    assert!(instance.stop().await.status.success());
+}
+
+#[tokio::test]
+async fn the_token_is_sent_where_there_is_one() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let builder = Sidegate::builder().definition("calc", &built_in()).file("token", "0123456789abcdef\n");
+    let token = builder.config_dir().parent().unwrap().join("token");
+    fs_err::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let config = format!("aggregator: {{tokenFile: {:?}}}\n", token.to_str().unwrap());
+    let instance = builder.config(&config).wait_for_servers().start().await;
+    let output = run(&instance, &["call", "x_calc_calculate", "--arg", "expression=6*7"]).await;
+    assert!(stdout(&output).contains("42"), "{output:?}");
+
+    fs_err::write(&token, "fedcba9876543210\n").unwrap();
+    let output = run(&instance, &["tools"]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(shown(&output).contains("hint: its token file has changed"), "{output:?}");
+    fs_err::remove_file(&token).unwrap();
+    let output = run(&instance, &["tools"]).await;
+    assert!(shown(&output).contains("the token file"), "{output:?}");
+    assert!(instance.stop().await.status.success());
 }
