@@ -22,8 +22,8 @@ use crate::wire::server::Listener;
 /// The name of the socket in the runtime directory.
 pub const SOCKET: &str = "control.sock";
 
-/// How long an operation may take: a swap waits for calls in flight.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long an operation may take: a swap waits for calls in flight, a start for a server that has up to 300 s.
+const PATIENCE: Duration = Duration::from_secs(330);
 
 /// A control socket that takes connections of our own user, and of root.
 #[derive(Debug)]

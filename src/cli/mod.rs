@@ -12,6 +12,7 @@ mod glob;
 mod instance;
 mod list;
 mod mcp;
+mod operate;
 mod output;
 mod progress;
 mod run;
@@ -60,6 +61,12 @@ enum Command {
     Tools(tools::ToolsArguments),
     /// Call a tool
     Call(call::CallArguments),
+    /// Start a server, also one that was stopped or does not start by itself
+    Start(operate::OperateArguments),
+    /// Stop a server; it stays stopped until it is started again
+    Stop(operate::OperateArguments),
+    /// Give a server a new session, and a new process where it is one
+    Restart(operate::OperateArguments),
     /// Check definition files and say what is wrong with them
     Validate(validate::ValidateArguments),
     /// Fetch, find and check agentgateway; run the embedded gateway
@@ -196,6 +203,9 @@ fn run(command: Command, environment: &Environment) -> Result<ExitCode, Failure>
         Command::Get(arguments) => get::run(&arguments, environment),
         Command::Tools(arguments) => tools::run(&arguments, environment),
         Command::Call(arguments) => call::run(&arguments, environment),
+        Command::Start(arguments) => operate::run(&arguments, "start", environment),
+        Command::Stop(arguments) => operate::run(&arguments, "stop", environment),
+        Command::Restart(arguments) => operate::run(&arguments, "restart", environment),
         Command::Validate(arguments) => validate::run(&arguments, environment),
         Command::Gateway(command) => gateway::run(command, environment),
         Command::ExampleServer => example_server::run(),

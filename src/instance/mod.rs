@@ -41,7 +41,7 @@ use crate::bridge::{Bridge, BridgeSettings};
 use crate::config::{Settings, dirs};
 use crate::environment::Environment;
 use crate::error::chain;
-use crate::mcpserver::Reader;
+use crate::mcpserver::{Definitions, Reader};
 use crate::ports::describe_holder;
 use crate::reconciler::{Reconciler, ReconcilerOptions, Retry, Statuses, Surroundings};
 use crate::subprocess::Helper;
@@ -156,6 +156,7 @@ impl Instance {
         };
         let reader = reader(&config_dir, &environment, &helper)?;
         let definitions_dir = reader.definitions_dir();
+        let definitions = Definitions::new(reader.clone());
         let choice = choice::choose(&settings, &environment, &helper, network, &*progress).await?;
         let helper_path = helper.clone();
         let helper = Helper::Program(helper);
@@ -260,6 +261,7 @@ impl Instance {
             registry,
             statuses: reconciler.statuses(),
             problems: reconciler.problems(),
+            operator: reconciler.operator(definitions),
         });
         let handler = move |request| Arc::clone(&operations).handle(request);
         tracker.spawn(serve_connections(control, handler, stop.clone(), tracker.clone()));

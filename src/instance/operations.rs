@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `GET /v1/status` | says what the instance, its gateway and its servers are: [`Status`](crate::admin::status::Status) |
 //! | `POST /v1/gateway/restart` | replaces the gateway without a gap |
+//! | `POST /v1/servers/NAME/start`, `…/stop`, `…/restart` | answers when it is done |
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use super::info::GatewayInfo;
 use super::status::{Identity, status};
 use crate::aggregator::registry::Registry;
 use crate::error::chain;
-use crate::reconciler::{Problems, Statuses};
+use crate::reconciler::{Done, OperateError, Operator, Problems, Statuses};
 use crate::wire::server::Body;
 
 /// What operations work with.
@@ -27,6 +28,7 @@ pub(super) struct Operations {
     pub(super) registry: Arc<Registry>,
     pub(super) statuses: watch::Receiver<Statuses>,
     pub(super) problems: watch::Receiver<Problems>,
+    pub(super) operator: Operator,
 }
 
 impl Operations {
@@ -39,6 +41,14 @@ impl Operations {
                     Ok(info) => answer(StatusCode::OK, &gateway(&info)),
                     Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": chain(&error)})),
                 }
+            }
+            (&Method::POST, path) if let Some((server, action)) = server_action(path) => {
+                let done = match action {
+                    Action::Start => self.operator.start(server).await,
+                    Action::Stop => self.operator.stop(server).await,
+                    Action::Restart => self.operator.restart(server).await,
+                };
+                operated(server, done)
             }
             (method, path) => {
                 let error = format!("{method} {path} is not known to this version of sidegate");
@@ -57,6 +67,41 @@ impl Operations {
         );
         serde_json::to_value(status).unwrap_or_default()
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Start,
+    Stop,
+    Restart,
+}
+
+/// Takes `/v1/servers/NAME/ACTION` apart.
+fn server_action(path: &str) -> Option<(&str, Action)> {
+    let (server, action) = path.strip_prefix("/v1/servers/")?.split_once('/')?;
+    let action = match action {
+        "start" => Action::Start,
+        "stop" => Action::Stop,
+        "restart" => Action::Restart,
+        _ => return None,
+    };
+    Some((server, action))
+}
+
+fn operated(server: &str, done: Result<Done, OperateError>) -> Response<Body> {
+    let status = match &done {
+        Ok(_) => StatusCode::OK,
+        Err(OperateError::NotFound(_)) => StatusCode::NOT_FOUND,
+        Err(OperateError::NotRunning { .. }) => StatusCode::CONFLICT,
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let value = match done {
+        Ok(done) => {
+            json!({"schema": 1, "server": server, "result": done.word(), "message": done.sentence(server)})
+        }
+        Err(error) => json!({"error": chain(&error)}),
+    };
+    answer(status, &value)
 }
 
 fn gateway(info: &GatewayInfo) -> Value {

@@ -42,7 +42,7 @@ pub(super) enum Order {
     Start(ServerName, Settled),
     /// As `Start`, but with another session than there is.
     Restart(ServerName, Settled),
-    /// Look at the files now, and say when nothing of this server is left.
+    /// Look at the files now, and say when nothing of this server is left; dropped where it is wanted again before.
     Rest(ServerName, oneshot::Sender<()>),
 }
 
@@ -401,7 +401,8 @@ impl Look {
                 self.wait_to_apply(&reason);
             }
         }
-        let held = &self.held;
+        let (held, servers) = (&self.held, &self.servers);
+        self.ends.retain(|(name, _)| !matches!(servers.get(name), Some(Server::Active(_))));
         for (_, done) in self.ends.extract_if(.., |(name, _)| !held.has(name)) {
             // Whoever asked may have lost interest.
             let _ = done.send(());

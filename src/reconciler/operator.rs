@@ -35,6 +35,30 @@ pub enum Done {
     Restarted,
 }
 
+impl Done {
+    /// The result for programs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::AlreadyRunning => "already_running",
+            Self::Stopped => "stopped",
+            Self::AlreadyStopped => "already_stopped",
+            Self::Restarted => "restarted",
+        }
+    }
+
+    /// The result for people.
+    pub fn sentence(self, server: &str) -> String {
+        match self {
+            Self::Started => format!("Successfully started service '{server}'"),
+            Self::AlreadyRunning => format!("Service '{server}' is already running"),
+            Self::Stopped => format!("Successfully stopped service '{server}'"),
+            Self::AlreadyStopped => format!("Service '{server}' is already stopped"),
+            Self::Restarted => format!("Successfully restarted service '{server}'"),
+        }
+    }
+}
+
 /// Why a server is not as it was asked for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -58,6 +82,9 @@ pub enum OperateError {
         /// Why not.
         source: EditError,
     },
+    /// While it was being stopped, somebody else has started it.
+    #[error("server {0} was started again meanwhile")]
+    Overruled(ServerName),
     /// The instance is stopping.
     #[error("sidegate is stopping")]
     Stopping,
@@ -99,9 +126,11 @@ impl Operator {
         }
         self.suspend(&name, true).await?;
         let (sender, done) = oneshot::channel();
-        self.order(Order::Rest(name, sender))?;
-        done.await.map_err(|_| OperateError::Stopping)?;
-        Ok(Done::Stopped)
+        self.order(Order::Rest(name.clone(), sender))?;
+        match done.await {
+            Ok(()) => Ok(Done::Stopped),
+            Err(_) => Err(OperateError::Overruled(name)),
+        }
     }
 
     /// Closes a server's session, and ends its process where it is one, and opens another; one that does not run is
@@ -132,7 +161,13 @@ impl Operator {
         let written = tokio::task::spawn_blocking(move || definitions.suspend(&server, suspended)).await;
         // A blocking task is cut off only by the end of the runtime.
         let written = written.map_err(|_| OperateError::Stopping)?;
-        written.map(drop).map_err(|source| OperateError::NotKept { server: name.clone(), source })
+        let server = name.clone();
+        written.map(drop).map_err(|error| match error {
+            EditError::Invalid(invalid) if !suspended => {
+                OperateError::NotRunning { server, reason: invalid.to_string() }
+            }
+            source => OperateError::NotKept { server, source },
+        })
     }
 
     async fn bring_up(

@@ -20,6 +20,8 @@ mod faults;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
+mod operate;
+#[cfg(test)]
 mod peers;
 #[cfg(test)]
 mod resolver;

@@ -1,0 +1,210 @@
+//! Starting, stopping and restarting servers: what has happened when the command returns, and what stays so.
+
+use std::process::Stdio;
+
+use futures_util::future::join_all;
+use rstest::rstest;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::support::definitions::{built_in, example, remote, spec, with};
+use super::support::leaks::{self, Tagged};
+use super::support::optional::Through;
+use super::support::sidegate::binary;
+use super::support::{McpClient, Sidegate, Upstream, within};
+
+/// Exit code, stdout and stderr of a command about the servers of `instance`.
+async fn command(instance: &Sidegate, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(binary());
+    command.args(arguments).arg("--runtime-dir").arg(&instance.ready.runtime_dir).stdin(Stdio::null());
+    let output = within(&arguments.join(" "), command.output()).await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// What a command that has to succeed prints.
+async fn done(instance: &Sidegate, action: &str, server: &str) -> String {
+    let (code, stdout, stderr) = command(instance, &[action, server]).await;
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    stdout.trim_end().to_owned()
+}
+
+async fn state(instance: &Sidegate, server: &str) -> Value {
+    let (code, stdout, stderr) = command(instance, &["status", "--output", "json"]).await;
+    assert_eq!(code, 0, "{stderr}");
+    let status: Value = serde_json::from_str(&stdout).unwrap();
+    let servers = status["servers"].as_array().unwrap();
+    servers.iter().find(|entry| entry["name"] == server).unwrap_or_else(|| panic!("{stdout}"))["state"]
+        .clone()
+}
+
+fn file(instance: &Sidegate, server: &str) -> String {
+    instance.read(&format!("config/mcpservers/{server}.yaml"))
+}
+
+/// The processes of servers that are the example `everything`, and their guards.
+fn everything(instance: &Sidegate) -> Vec<Tagged> {
+    let mut processes = leaks::processes(&instance.tag);
+    processes.retain(|process| process.command.ends_with("/everything"));
+    processes
+}
+
+async fn pid(client: &McpClient) -> Value {
+    client.call("x_near_pid", json!({})).await.value()["structuredContent"]["pid"].clone()
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_process_is_stopped_for_good_and_started_again(
+    #[values(Through::Embedded, Through::Agentgateway)] through: Through,
+) {
+    let Some(builder) = through.builder() else { return };
+    let text = with(example("everything", &[]), "toolPrefix: near # ours");
+    let builder = builder.definition("near", &text).definition("other", &built_in()).wait_for_servers();
+    let sidegate = builder.clone().start().await;
+    let client = McpClient::connect(sidegate.url()).await;
+    let first = pid(&client).await;
+
+    assert_eq!(done(&sidegate, "stop", "near").await, "Successfully stopped service 'near'");
+    assert_eq!(everything(&sidegate), []);
+    assert_eq!(state(&sidegate, "near").await, "stopped");
+    assert!(client.tool_names().await.iter().all(|name| name.starts_with("x_other_")));
+    assert_eq!(client.call("x_near_pid", json!({})).await.error()["message"], "tool not found: x_near_pid");
+    assert_eq!(file(&sidegate, "near"), text.replace("spec:\n", "spec:\n  suspended: true\n"));
+    assert_eq!(done(&sidegate, "stop", "near").await, "Service 'near' is already stopped");
+    sidegate.stop().await;
+
+    let sidegate = builder.start().await;
+    assert_eq!((state(&sidegate, "near").await, everything(&sidegate)), (json!("stopped"), vec![]));
+    assert_eq!(done(&sidegate, "start", "near").await, "Successfully started service 'near'");
+    let client = McpClient::connect(sidegate.url()).await;
+    assert_ne!(pid(&client).await, first);
+    assert_eq!(state(&sidegate, "near").await, "running");
+    assert_eq!(file(&sidegate, "near"), text.replace("spec:\n", "spec:\n  suspended: false\n"));
+    assert_eq!(done(&sidegate, "start", "near").await, "Service 'near' is already running");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_remote_server_is_disconnected_with_its_route(
+    #[values(Through::Embedded, Through::Agentgateway)] through: Through,
+) {
+    let Some(builder) = through.builder() else { return };
+    let upstream = Upstream::everything(&[]).await;
+    let sidegate = builder.definition("far", &remote(&upstream.url)).wait_for_servers().start().await;
+    let routes = || {
+        let name = fs_err::read_dir(&sidegate.ready.runtime_dir).unwrap().map(|entry| entry.unwrap().path());
+        let gateway = name.into_iter().find(|path| path.join("agentgateway.yaml").exists()).unwrap();
+        fs_err::read_to_string(gateway.join("agentgateway.yaml")).unwrap()
+    };
+    assert!(routes().contains("/mcp/far"));
+    done(&sidegate, "stop", "far").await;
+    assert_eq!(state(&sidegate, "far").await, "disconnected");
+    assert!(!routes().contains("/mcp/far"));
+    done(&sidegate, "start", "far").await;
+    assert_eq!(state(&sidegate, "far").await, "connected");
+    assert!(routes().contains("/mcp/far"));
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_restart_is_a_new_process_and_no_news(
+    #[values(Through::Embedded, Through::Agentgateway)] through: Through,
+) {
+    let Some(builder) = through.builder() else { return };
+    let sidegate = builder.definition("near", &example("everything", &[])).wait_for_servers().start().await;
+    let client = McpClient::connect(sidegate.url()).await;
+    let mut stream = client.listen().await;
+    let first = pid(&client).await;
+    let slow = client.start("tools/call", json!({"name": "x_near_sleep", "arguments": {"ms": 300}})).await;
+    assert_eq!(done(&sidegate, "restart", "near").await, "Successfully restarted service 'near'");
+    assert_eq!(slow.response().await.value()["structuredContent"], json!({"slept": 300}));
+    let second = pid(&client).await;
+    assert_ne!(second, first);
+    let left = everything(&sidegate);
+    assert!(left.iter().any(|process| json!(process.pid) == second), "{left:?}");
+    assert!(left.iter().all(|process| json!(process.pid) != first), "{left:?}");
+    assert!(client.delete().await.is_success());
+    assert_eq!(stream.next_message().await, None, "the tools are the same all the time");
+}
+
+#[tokio::test]
+async fn what_does_not_start_by_itself_is_started_for_this_run() {
+    let text = with(example("everything", &[]), "autoStart: false");
+    let builder = Sidegate::builder().definition("near", &text).wait_for_servers();
+    let sidegate = builder.clone().start().await;
+    assert_eq!((state(&sidegate, "near").await, everything(&sidegate)), (json!("stopped"), vec![]));
+    done(&sidegate, "start", "near").await;
+    assert_eq!((state(&sidegate, "near").await, everything(&sidegate).len()), (json!("running"), 2));
+    assert_eq!(file(&sidegate, "near"), text);
+    // It is wanted as long as the instance runs, whatever else happens to its file.
+    sidegate.write_definition("near", &with(text.clone(), "description: new"));
+    sidegate.write_definition("late", &built_in());
+    let client = McpClient::connect(sidegate.url()).await;
+    super::support::eventually("the late one", async || {
+        let names = client.tool_names().await;
+        names.iter().any(|name| name.starts_with("x_late_")).then_some(())
+    })
+    .await;
+    pid(&client).await;
+    sidegate.stop().await;
+    let sidegate = builder.start().await;
+    assert_eq!(everything(&sidegate), []);
+    // Asked for a restart, it is started as well.
+    done(&sidegate, "restart", "near").await;
+    assert_eq!(everything(&sidegate).len(), 2);
+}
+
+#[rstest]
+#[case::unknown("nowhere", "error: service nowhere not found")]
+#[case::wrong("wrong", "error: server wrong does not run: ")]
+#[case::impossible("impossible", "error: server impossible does not run: spec.auth is not supported")]
+#[case::fails("fails", "error: server fails does not run: ")]
+#[tokio::test]
+async fn what_cannot_be_started_is_said(#[case] server: &str, #[case] why: &str) {
+    let sidegate = Sidegate::builder()
+        .definition("wrong", "spec: [")
+        .definition("impossible", &spec("{type: streamable-http, url: 'http://h/', auth: {type: oauth}}"))
+        .definition("fails", &with(example("rude_server", &["exit"]), "suspended: true"))
+        .start()
+        .await;
+    let (code, stdout, stderr) = command(&sidegate, &["start", server]).await;
+    assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+    assert!(stderr.starts_with(why), "{stderr}");
+    if server == "fails" {
+        assert!(stderr.contains("refusing to work today"), "{stderr}");
+        assert_eq!(state(&sidegate, server).await, "failed", "it is tried again and again");
+        done(&sidegate, "stop", server).await;
+    }
+}
+
+#[tokio::test]
+async fn names_that_are_none_and_instances_that_are_none_are_said() {
+    let sidegate = Sidegate::builder().start().await;
+    let (code, _, stderr) = command(&sidegate, &["stop", "../a"]).await;
+    assert_eq!(code, 2);
+    assert!(stderr.contains("\"../a\" is not a server name"), "{stderr}");
+    let nowhere = sidegate.config_dir();
+    let mut stop = Command::new(binary());
+    let output = stop.args(["stop", "a", "--runtime-dir"]).arg(&nowhere).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(5));
+}
+
+/// However many ask at once: each is answered, and the last one counts.
+#[tokio::test]
+async fn many_at_once_come_to_one_end() {
+    let sidegate = Sidegate::builder().definition("near", &example("everything", &[])).start().await;
+    for _ in 0..3 {
+        let all = ["start", "stop", "restart", "stop", "start", "restart", "stop"];
+        let outcomes = join_all(all.map(async |action| command(&sidegate, &[action, "near"]).await)).await;
+        for (code, stdout, stderr) in outcomes {
+            // Who comes in between is a reason.
+            let why = ["does not run", "was started again meanwhile"];
+            assert!(code == 0 || why.iter().any(|why| stderr.contains(why)), "{code} {stdout} {stderr}");
+        }
+    }
+    done(&sidegate, "start", "near").await;
+    assert_eq!((state(&sidegate, "near").await, everything(&sidegate).len()), (json!("running"), 2));
+    done(&sidegate, "stop", "near").await;
+    assert_eq!((state(&sidegate, "near").await, everything(&sidegate)), (json!("stopped"), vec![]));
+}
