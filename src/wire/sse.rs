@@ -234,6 +234,17 @@ pub fn encode(id: &str, data: &str) -> Bytes {
     out.freeze()
 }
 
+/// A *priming* event: it has no data, and gives an id to resume after. With it the reader is told how long to wait
+/// before it comes back.
+pub fn priming(id: &str, retry: Duration) -> Bytes {
+    format!("id: {id}\nretry: {}\ndata: \n\n", retry.as_millis()).into()
+}
+
+/// Tells the reader how long to wait before it comes back. This is no event.
+pub fn retry(retry: Duration) -> Bytes {
+    format!("retry: {}\n\n", retry.as_millis()).into()
+}
+
 /// A comment: keeps a quiet connection alive and shows a peer that has gone.
 pub const KEEP_ALIVE: &[u8] = b":\n\n";
 
@@ -291,6 +302,18 @@ mod tests {
             decoder.push(text.as_bytes());
             assert_eq!(decoder.next_event(), Err(DecodeError::TooLarge { limit: 10 }));
         }
+    }
+
+    #[test]
+    fn what_is_said_about_coming_back_is_understood() {
+        let mut decoder = Decoder::new(100);
+        decoder.push(&priming("1-0", Duration::from_millis(250)));
+        assert_eq!(decoder.next_event(), Ok(Some(event(Some("1-0"), None, ""))));
+        assert_eq!(decoder.retry(), Some(Duration::from_millis(250)));
+        decoder.push(&retry(Duration::from_secs(7)));
+        assert_eq!(decoder.next_event(), Ok(None));
+        assert_eq!(decoder.retry(), Some(Duration::from_secs(7)));
+        assert_eq!(decoder.last_event_id().map(|id| &**id), Some("1-0"));
     }
 
     #[test]

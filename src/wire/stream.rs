@@ -5,32 +5,46 @@
 //! while, so that a reader which lost its connection can go back; both what waits and what stays is bounded.
 //!
 //! Invariants: at most one reader at a time, a newer one takes over; once [`EventStream::finish`] was called and all
-//! was read, readers end; what waits never exceeds [`Limits::waiting`], beyond which notifications are dropped and
-//! counted, oldest first, while answers and requests are kept, up to 16 times as much.
+//! was read, readers end. A reader that ends before that is told when to come back ([`EventReader::comes_back_after`]).
+//!
+//! Memory is bounded, for each stream and for all streams of a session together ([`Limits::session`]). Beyond that, what
+//! was read goes first, then notifications that wait, oldest first, each counted; answers and requests that wait are
+//! kept until they are four times over the session's limit or 16 times over the stream's. A reader that goes back
+//! further than what is held reads on with the oldest message there is.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytestring::ByteString;
 
-/// How much one stream holds.
+/// How much a stream holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of messages that wait for a reader.
     pub waiting: usize,
     /// Bytes of messages that were read and stay for a reader that comes back.
     pub replay: usize,
+    /// Bytes of all messages that the streams of one session hold together.
+    pub session: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { waiting: 4 << 20, replay: 256 << 10 }
+        Self { waiting: 4 << 20, replay: 256 << 10, session: 64 << 20 }
     }
 }
 
-/// How many times over the limit a stream may be with messages that must arrive.
+/// How many times over its limit a stream may be with messages that must arrive.
 const DESPERATE: usize = 16;
+
+/// How many times over their limit the streams of a session may be with messages that must arrive.
+const SESSION_DESPERATE: usize = 4;
+
+/// After this time a reader that lost its connection should come back.
+pub const RETRY: Duration = Duration::from_millis(500);
 
 /// How a message behaves when the stream is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +60,18 @@ pub enum Weight {
 pub struct EventStream {
     number: u64,
     limits: Limits,
+    account: Arc<Account>,
     state: Mutex<State>,
+}
+
+/// The bytes of messages that the streams of one session hold.
+#[derive(Debug, Default)]
+struct Account(AtomicUsize);
+
+impl Account {
+    fn held(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +85,8 @@ struct State {
     replay_bytes: usize,
     dropped: u64,
     finished: bool,
+    /// When a reader that was sent away should come back, if it was told other than [`RETRY`].
+    retry: Option<Duration>,
     /// Counts readers: only the newest reads.
     reader: u64,
     waker: Option<Waker>,
@@ -84,10 +111,19 @@ pub struct Event {
 }
 
 impl EventStream {
-    /// An empty stream. `number` must be unique in its session.
+    /// An empty stream, the first of its session. `number` must be unique there.
     pub fn new(number: u64, limits: Limits) -> Arc<Self> {
+        Self::with_account(number, limits, Arc::default())
+    }
+
+    /// An empty stream of the same session.
+    pub fn sibling(&self, number: u64) -> Arc<Self> {
+        Self::with_account(number, self.limits, Arc::clone(&self.account))
+    }
+
+    fn with_account(number: u64, limits: Limits, account: Arc<Account>) -> Arc<Self> {
         let state = State { next_number: 1, cursor: 1, ..State::default() };
-        Arc::new(Self { number, limits, state: Mutex::new(state) })
+        Arc::new(Self { number, limits, account, state: Mutex::new(state) })
     }
 
     /// The number of the stream in its session.
@@ -102,7 +138,7 @@ impl EventStream {
             if state.finished {
                 return;
             }
-            state.append(data, weight, self.limits.waiting);
+            state.append(data, weight, self.limits, &self.account);
             state.waker.take()
         };
         wake(waker);
@@ -125,9 +161,20 @@ impl EventStream {
                 return;
             }
             if let Some(data) = data {
-                state.append(data, Weight::Required, self.limits.waiting);
+                state.append(data, Weight::Required, self.limits, &self.account);
             }
             state.finished = true;
+            state.waker.take()
+        };
+        wake(waker);
+    }
+
+    /// Ends the reader that there is, which should come back after `retry`. What is added meanwhile waits for it.
+    pub fn send_reader_away(&self, retry: Duration) {
+        let waker = {
+            let mut state = self.lock();
+            state.reader += 1;
+            state.retry = Some(retry);
             state.waker.take()
         };
         wake(waker);
@@ -136,6 +183,13 @@ impl EventStream {
     /// Whether [`finish`](Self::finish) was called.
     pub fn is_finished(&self) -> bool {
         self.lock().finished
+    }
+
+    /// What is left of a stream that has finished; `None` before.
+    pub fn remains(&self) -> Option<Remains> {
+        let state = self.lock();
+        let bytes = state.waiting_bytes + state.replay_bytes;
+        state.finished.then(|| Remains { bytes, read: state.all_read() })
     }
 
     /// Messages that were dropped because nobody read them.
@@ -177,46 +231,71 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.account.0.fetch_sub(state.waiting_bytes + state.replay_bytes, Ordering::Relaxed);
+    }
+}
+
+/// What is left of a stream that has finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remains {
+    /// Bytes of the messages that it holds.
+    pub bytes: usize,
+    /// Nothing waits for a reader any more.
+    pub read: bool,
+}
+
 impl State {
-    fn append(&mut self, data: ByteString, weight: Weight, limit: usize) {
+    fn append(&mut self, data: ByteString, weight: Weight, limits: Limits, account: &Account) {
         let number = self.next_number;
         self.next_number += 1;
         self.waiting_bytes += data.len();
+        account.0.fetch_add(data.len(), Ordering::Relaxed);
         self.events.push_back(Queued { number, weight, data });
-        self.drop_excess(limit);
+        self.drop_excess(limits, account);
     }
 
-    fn drop_excess(&mut self, limit: usize) {
-        while self.waiting_bytes > limit {
+    fn drop_excess(&mut self, limits: Limits, account: &Account) {
+        while account.held() > limits.session && self.drop_oldest_read(account) {}
+        while self.waiting_bytes > limits.waiting || account.held() > limits.session {
             let cursor = self.cursor;
             // Beyond any reason, what must arrive goes too: memory is not for whoever never reads.
-            let desperate = self.waiting_bytes > limit.saturating_mul(DESPERATE);
+            let desperate = self.waiting_bytes > limits.waiting.saturating_mul(DESPERATE)
+                || account.held() > limits.session.saturating_mul(SESSION_DESPERATE);
             let droppable =
                 |event: &Queued| event.number >= cursor && (desperate || event.weight == Weight::Droppable);
             let Some(index) = self.events.iter().position(droppable) else { return };
             if let Some(event) = self.events.remove(index) {
                 self.waiting_bytes -= event.data.len();
+                account.0.fetch_sub(event.data.len(), Ordering::Relaxed);
                 self.dropped += 1;
             }
         }
     }
 
-    fn mark_read(&mut self, number: u64, bytes: usize, replay_limit: usize) {
+    fn mark_read(&mut self, number: u64, bytes: usize, replay_limit: usize, account: &Account) {
         if number >= self.cursor {
             self.cursor = number + 1;
             self.waiting_bytes -= bytes;
             self.replay_bytes += bytes;
         }
         // The last one stays whatever its size: it may be the answer, and a client comes back for it.
-        while self.replay_bytes > replay_limit && self.events.len() > 1 {
-            match self.events.front() {
-                Some(oldest) if oldest.number < self.cursor => {
-                    self.replay_bytes -= oldest.data.len();
-                    self.events.pop_front();
-                }
-                _ => return,
-            }
-        }
+        while self.replay_bytes > replay_limit && self.events.len() > 1 && self.drop_oldest_read(account) {}
+    }
+
+    /// Whether there was one.
+    fn drop_oldest_read(&mut self, account: &Account) -> bool {
+        let read = |event: &mut Queued| event.number < self.cursor;
+        let Some(oldest) = self.events.pop_front_if(read) else { return false };
+        self.replay_bytes -= oldest.data.len();
+        account.0.fetch_sub(oldest.data.len(), Ordering::Relaxed);
+        true
+    }
+
+    fn all_read(&self) -> bool {
+        self.events.back().is_none_or(|event| event.number < self.cursor)
     }
 }
 
@@ -234,7 +313,7 @@ impl EventReader {
         self.stream.number
     }
 
-    /// The next message; `None` when the stream has finished or another reader has taken over.
+    /// The next message; `None` when the stream has finished, another reader has taken over, or this one was sent away.
     pub async fn next(&mut self) -> Option<Event> {
         std::future::poll_fn(|context| self.poll_next(context)).await
     }
@@ -257,8 +336,16 @@ impl EventReader {
         let last = state.finished && index + 1 == state.events.len();
         let event = Event { number: event.number, data: event.data.clone(), last };
         self.next = event.number + 1;
-        state.mark_read(event.number, event.data.len(), self.stream.limits.replay);
+        state.mark_read(event.number, event.data.len(), self.stream.limits.replay, &self.stream.account);
         Poll::Ready(Some(event))
+    }
+
+    /// For a reader that has ended: how long its client should wait before it reads on with another one. `None` when
+    /// the stream is over and all of it was read.
+    pub fn comes_back_after(&self) -> Option<Duration> {
+        let state = self.stream.lock();
+        let over = state.finished && state.all_read();
+        (!over).then(|| state.retry.unwrap_or(RETRY))
     }
 }
 
@@ -314,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_full_stream_drops_the_oldest_notifications_only() {
-        let stream = EventStream::new(1, Limits { waiting: 4, replay: 0 });
+        let stream = EventStream::new(1, Limits { waiting: 4, replay: 0, ..Limits::default() });
         stream.push("r1".into(), Weight::Required);
         for text in ["n1", "n2", "n3"] {
             stream.push(text.into(), Weight::Droppable);
@@ -327,7 +414,7 @@ mod tests {
 
     #[test]
     fn what_stays_for_replay_is_bounded() {
-        let stream = EventStream::new(1, Limits { waiting: 100, replay: 2 });
+        let stream = EventStream::new(1, Limits { waiting: 100, replay: 2, ..Limits::default() });
         for text in ["a", "b", "c", "d"] {
             stream.push(text.into(), Weight::Required);
         }
@@ -337,7 +424,7 @@ mod tests {
 
     #[test]
     fn the_last_message_stays_for_replay_whatever_its_size() {
-        let stream = EventStream::new(1, Limits { waiting: 100, replay: 2 });
+        let stream = EventStream::new(1, Limits { waiting: 100, replay: 2, ..Limits::default() });
         stream.push("note".into(), Weight::Droppable);
         stream.finish_with("a long answer".into());
         assert_eq!(texts(&mut stream.read()).len(), 2);
@@ -346,11 +433,56 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_whatever_must_arrive() {
-        let stream = EventStream::new(1, Limits { waiting: 10, replay: 0 });
+        let stream = EventStream::new(1, Limits { waiting: 10, replay: 0, ..Limits::default() });
         for _ in 0..1000 {
             stream.push("0123456789".into(), Weight::Required);
         }
         assert_eq!(texts(&mut stream.read()).len(), DESPERATE);
+    }
+
+    #[test]
+    fn the_streams_of_a_session_are_bounded_together() {
+        let limits = Limits { waiting: 100, replay: 100, session: 10 };
+        let first = EventStream::new(1, limits);
+        let second = first.sibling(2);
+        first.push("read".into(), Weight::Required);
+        first.push("wait".into(), Weight::Required);
+        assert_eq!(first.read().next().now_or_never().flatten().map(|event| event.number), Some(1));
+        for text in ["n1", "n2"] {
+            second.push(text.into(), Weight::Droppable);
+        }
+        assert_eq!((first.dropped(), second.dropped()), (0, 1), "whoever adds too much loses his own");
+        first.push("r".into(), Weight::Required);
+        assert_eq!(texts(&mut first.read_after(0)), ["wait", "r"], "what was read goes first");
+        second.push("x".repeat(36).into(), Weight::Required);
+        assert_eq!(second.dropped(), 3, "what must arrive goes in the end");
+        drop(second);
+        assert_eq!(first.account.held(), 5);
+    }
+
+    #[test]
+    fn a_reader_that_was_sent_away_misses_nothing() {
+        let stream = EventStream::new(1, Limits::default());
+        let mut reader = stream.read();
+        stream.push("a".into(), Weight::Required);
+        stream.send_reader_away(Duration::from_millis(7));
+        stream.finish_with("b".into());
+        assert_eq!(reader.next().now_or_never(), Some(None));
+        assert_eq!(reader.comes_back_after(), Some(Duration::from_millis(7)));
+        assert_eq!(stream.remains(), Some(Remains { bytes: 2, read: false }));
+        let mut back = stream.read_after(0);
+        assert_eq!(texts(&mut back), ["a", "b"]);
+        assert_eq!(back.comes_back_after(), None);
+        assert_eq!(stream.remains(), Some(Remains { bytes: 2, read: true }));
+    }
+
+    #[test]
+    fn a_reader_that_another_one_replaced_may_come_back() {
+        let stream = EventStream::new(1, Limits::default());
+        let mut old = stream.read();
+        let _new = stream.read();
+        assert_eq!(old.next().now_or_never(), Some(None));
+        assert_eq!(old.comes_back_after(), Some(RETRY));
     }
 
     #[tokio::test]

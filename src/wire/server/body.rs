@@ -29,6 +29,8 @@ struct Events {
     /// What is sent before anything is read.
     head: Option<Bytes>,
     reader: EventReader,
+    /// All has been sent, the time to come back included.
+    over: bool,
     every: Duration,
     keep_alive: Pin<Box<Sleep>>,
     _activity: Activity,
@@ -53,7 +55,14 @@ impl Body {
         activity: Activity,
     ) -> Self {
         let keep_alive = Box::pin(sleep(every));
-        Self(Inner::Events(Box::new(Events { head, reader, every, keep_alive, _activity: activity })))
+        Self(Inner::Events(Box::new(Events {
+            head,
+            reader,
+            over: false,
+            every,
+            keep_alive,
+            _activity: activity,
+        })))
     }
 }
 
@@ -92,9 +101,14 @@ impl Events {
         let data = match self.head.take() {
             Some(head) => Some(head),
             None => match self.reader.poll_next(context) {
-                Poll::Ready(event) => event.map(|event| {
-                    sse::encode(&event_id(self.reader.stream_number(), event.number), &event.data)
-                }),
+                Poll::Ready(Some(event)) => {
+                    Some(sse::encode(&event_id(self.reader.stream_number(), event.number), &event.data))
+                }
+                // The connection ends and the stream does not: the client should know when to come back.
+                Poll::Ready(None) => match self.reader.comes_back_after() {
+                    Some(retry) if !std::mem::replace(&mut self.over, true) => Some(sse::retry(retry)),
+                    _ => None,
+                },
                 Poll::Pending => match self.keep_alive.as_mut().poll(context) {
                     Poll::Ready(()) => Some(Bytes::from_static(sse::KEEP_ALIVE)),
                     Poll::Pending => return Poll::Pending,

@@ -20,8 +20,8 @@ use super::{
 use crate::wire::message::{Incoming, Message, View};
 use crate::wire::rpc::RpcError;
 use crate::wire::sse;
-use crate::wire::stream::{EventReader, event_id};
-use crate::wire::version::{Era, ProtocolVersion};
+use crate::wire::stream::{EventReader, RETRY, event_id};
+use crate::wire::version::Era;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -236,13 +236,15 @@ impl<E: Endpoint> StreamableHttp<E> {
         let stream = entry.new_stream();
         let unanswered = Arc::new(AtomicUsize::new(requests.len()));
         let context = Arc::new(context);
+        let primed = self.config.priming.is_for(entry.version);
         for request in requests {
-            let reply = Reply { stream: Arc::clone(&stream), unanswered: Arc::clone(&unanswered) };
+            let reply = Reply { stream: Arc::clone(&stream), unanswered: Arc::clone(&unanswered), primed };
             let (server, entry, context) = (Arc::clone(self), Arc::clone(&entry), Arc::clone(&context));
             // A task of its own: a client that goes away does not cancel its request ("Sending Messages to the
             // Server", item 6).
             self.tracker.spawn(async move {
                 server.endpoint.request(&entry.session, request, &context, reply).await;
+                entry.forget_old_streams();
             });
         }
         let mut reader = stream.read();
@@ -253,7 +255,7 @@ impl<E: Endpoint> StreamableHttp<E> {
         };
         entry.keep(Arc::clone(&stream));
         let first = head.map(|(number, data)| sse::encode(&event_id(stream.number(), number), &data));
-        let primed = priming_event(entry.version, stream.number());
+        let primed = primed.then(|| priming_event(stream.number()));
         let head = match (primed, first) {
             (Some(primed), Some(first)) => Some([primed, first].concat().into()),
             (primed, first) => primed.or(first),
@@ -273,10 +275,9 @@ impl<E: Endpoint> StreamableHttp<E> {
             let why = "the stream of this Last-Event-ID is not known, or is over";
             refuse(StatusCode::BAD_REQUEST, RpcError::INVALID_REQUEST, why)
         })?;
-        let head = match last_event_id {
-            Some(_) => None,
-            None => priming_event(entry.version, reader.stream_number()),
-        };
+        // Whoever resumes has an id.
+        let prime = last_event_id.is_none() && self.config.priming.is_for(entry.version);
+        let head = prime.then(|| priming_event(reader.stream_number()));
         Ok(self.events(head, reader, entry.activity()))
     }
 
@@ -397,10 +398,9 @@ async fn discard(body: impl http_body::Body<Data = Bytes> + Unpin) {
 /// Refusals are boxed: a response is large, and they are rare.
 type HandlerResult = Result<Response<Body>, Box<Response<Body>>>;
 
-/// An event without data that gives the client an id to resume after ("Sending Messages to the Server", item 6 of
-/// 2025-11-25). Clients of older versions may not expect empty data.
-fn priming_event(version: ProtocolVersion, stream: u64) -> Option<Bytes> {
-    (version >= ProtocolVersion::V2025_11_25).then(|| sse::encode(&event_id(stream, 0), ""))
+/// Gives the client an id to resume after, before there is any message.
+fn priming_event(stream: u64) -> Bytes {
+    sse::priming(&event_id(stream, 0), RETRY)
 }
 
 fn era(headers: &HeaderMap) -> Result<Era, Box<Response<Body>>> {

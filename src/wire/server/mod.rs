@@ -116,6 +116,8 @@ pub struct ServerConfig {
     pub json_grace: Duration,
     /// How often a quiet event stream says that it is alive.
     pub keep_alive: Duration,
+    /// Which streams begin with an event without data.
+    pub priming: Priming,
     /// Which hosts and origins are served.
     pub hosts: HostPolicy,
 }
@@ -128,8 +130,25 @@ impl Default for ServerConfig {
             session_idle: Duration::from_secs(3600),
             json_grace: Duration::from_secs(5),
             keep_alive: Duration::from_secs(15),
+            priming: Priming::AsSpecified,
             hosts: HostPolicy::loopback(),
         }
+    }
+}
+
+/// Which streams begin with a *priming* event: one without data, from which a client can resume before anything was said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priming {
+    /// Those of sessions with protocol version 2025-11-25 or later, which has them (basic/transports, "Sending Messages
+    /// to the Server", item 6). Clients of older versions may take the empty data for a message, and fail.
+    AsSpecified,
+    /// All: the clients are known to understand it.
+    Always,
+}
+
+impl Priming {
+    fn is_for(self, version: ProtocolVersion) -> bool {
+        self == Self::Always || version >= ProtocolVersion::V2025_11_25
     }
 }
 
@@ -141,12 +160,23 @@ pub struct Reply {
     stream: Arc<EventStream>,
     /// Requests of the same POST that are not answered yet; more than one in a batch.
     unanswered: Arc<AtomicUsize>,
+    /// The client's stream begins with an id to resume after.
+    primed: bool,
 }
 
 impl Reply {
     /// Sends a message that belongs to the request, before its answer.
     pub fn send(&self, message: ByteString, weight: Weight) {
         self.stream.push(message, weight);
+    }
+
+    /// Closes the client's connection, without ending the stream: the client comes back for the rest after `retry`
+    /// (2025-11-25, basic/transports, "Sending Messages to the Server", item 6). Does nothing where the client's version
+    /// has no such thing.
+    pub fn send_away(&self, retry: Duration) {
+        if self.primed {
+            self.stream.send_reader_away(retry);
+        }
     }
 
     /// Sends the answer.

@@ -46,8 +46,14 @@ impl fmt::Debug for SessionId {
 /// The stream number of the GET stream of each session.
 const STANDALONE: u64 = 0;
 
-/// Streams of POST requests that have finished and stay for a client that lost its connection.
-const FINISHED_STREAMS: usize = 16;
+/// Streams of POST requests that have finished and were read to their end, and stay for a client that lost its connection
+/// before it had what was written to it.
+const READ_STREAMS: usize = 16;
+
+/// All streams that have finished, those included whose answer nobody has come for, and the bytes that they hold. Beyond
+/// either, the oldest go; the newest stays whatever its size.
+const FINISHED_STREAMS: usize = 256;
+const FINISHED_BYTES: usize = 32 << 20;
 
 /// What an endpoint holds of its session: the way to the client outside of any request.
 #[derive(Clone, Debug)]
@@ -120,20 +126,34 @@ impl<S> Entry<S> {
 
     /// A stream for the answers to one POST. A client can resume it once it was [kept](Self::keep).
     pub(super) fn new_stream(&self) -> Arc<EventStream> {
-        EventStream::new(self.next_stream.fetch_add(1, Ordering::Relaxed), Limits::default())
+        self.handle.standalone.sibling(self.next_stream.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Keeps a stream for a client that may come back for it.
     pub(super) fn keep(&self, stream: Arc<EventStream>) {
+        lock(&self.streams).push_back(stream);
+        self.forget_old_streams();
+    }
+
+    /// Forgets the oldest of the streams that have finished, where they are too many. To be called when one more has.
+    pub(super) fn forget_old_streams(&self) {
+        let (mut read, mut finished, mut bytes) = (0, 0, 0);
+        let mut keep = |stream: &Arc<EventStream>| {
+            let Some(remains) = stream.remains() else { return true };
+            read += usize::from(remains.read);
+            finished += 1;
+            bytes += remains.bytes;
+            let newest = finished == 1;
+            newest
+                || (finished <= FINISHED_STREAMS
+                    && bytes <= FINISHED_BYTES
+                    && !(remains.read && read > READ_STREAMS))
+        };
         let mut streams = lock(&self.streams);
-        streams.push_back(stream);
-        let mut excess =
-            streams.iter().filter(|stream| stream.is_finished()).count().saturating_sub(FINISHED_STREAMS);
-        streams.retain(|stream| {
-            let drop = excess > 0 && stream.is_finished();
-            excess -= usize::from(drop);
-            !drop
-        });
+        // Newest first.
+        let mut kept: VecDeque<_> = streams.drain(..).rev().filter(|stream| keep(stream)).collect();
+        kept.make_contiguous().reverse();
+        *streams = kept;
     }
 
     /// A reader for a GET: of the stream that `last_event_id` names, else of the GET stream. `None` where the named
@@ -285,6 +305,8 @@ impl<S> Table<S> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     fn entry(name: &str) -> Arc<Entry<()>> {
@@ -361,18 +383,38 @@ mod tests {
     #[test]
     fn finished_streams_stay_for_a_while() {
         let entry = entry("a");
-        for _ in 0..FINISHED_STREAMS + 5 {
+        for _ in 0..READ_STREAMS + 5 {
             let stream = entry.new_stream();
+            entry.keep(Arc::clone(&stream));
             stream.finish_with("x".into());
-            entry.keep(stream);
+            assert!(stream.read().next().now_or_never().flatten().is_some_and(|event| event.last));
+            entry.forget_old_streams();
         }
-        assert_eq!(lock(&entry.streams).len(), FINISHED_STREAMS);
+        assert_eq!(lock(&entry.streams).len(), READ_STREAMS);
         let number = |id| entry.read(id).map(|reader| reader.stream_number());
         assert_eq!(number(Some("21-0")), Some(21));
         assert_eq!(number(Some("0-0")), Some(STANDALONE));
         assert_eq!(number(None), Some(STANDALONE));
         for unknown in ["1-0", "99-0", "nonsense"] {
             assert_eq!(number(Some(unknown)), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn answers_that_nobody_has_come_for_stay_longer() {
+        let entry = entry("a");
+        for _ in 0..FINISHED_STREAMS + 5 {
+            let stream = entry.new_stream();
+            stream.finish_with("x".into());
+            entry.keep(stream);
+        }
+        assert_eq!(lock(&entry.streams).len(), FINISHED_STREAMS);
+        assert!(entry.read(Some("5-0")).is_none() && entry.read(Some("6-0")).is_some());
+        for _ in 0..2 {
+            let stream = entry.new_stream();
+            stream.finish_with("x".repeat(FINISHED_BYTES).into());
+            entry.keep(stream);
+            assert_eq!(lock(&entry.streams).len(), 1, "the newest stays whatever its size");
         }
     }
 }

@@ -6,10 +6,12 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::wire::rpc;
-use crate::wire::server::serve_connections;
+use crate::wire::server::{Priming, serve_connections};
 use crate::wire::stream::Weight;
+use crate::wire::version::ProtocolVersion;
 
-/// Answers `echo` at once, `noisy` after a notification, `wait` when told to, `drop` never.
+/// Answers `echo` at once, `noisy` after a notification, `wait` when told to, `drop` never, `away` after it has sent its
+/// client away and is told to.
 struct Echo {
     delivered: mpsc::UnboundedSender<String>,
     release: tokio::sync::Semaphore,
@@ -56,6 +58,10 @@ impl Endpoint for Echo {
             "flood" => return reply.answer(rpc::result(id, &flood(&session.0).await.to_string())),
             "end" => session.0.end(),
             "drop" => return,
+            "away" => {
+                reply.send_away(Duration::from_millis(70));
+                self.release.acquire().await.unwrap().forget();
+            }
             _ => {}
         }
         reply.answer(rpc::result(id, &json_text(method)));
@@ -123,6 +129,12 @@ async fn post(server: &Server, session: &str, body: &str) -> Answer {
     send(server, request(Method::POST, Some(session), body.to_owned())).await
 }
 
+async fn resume(server: &Server, session: &str, last_event_id: &'static str) -> Answer {
+    let mut resume = request(Method::GET, Some(session), "");
+    resume.headers_mut().insert(LAST_EVENT_ID, HeaderValue::from_static(last_event_id));
+    send(server, resume).await
+}
+
 async fn open(server: &Server, params: &str) -> String {
     let body = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{params}}}"#);
     let answer = send(server, request(Method::POST, None, body)).await;
@@ -149,15 +161,72 @@ async fn an_answer_after_other_messages_is_an_event_stream_that_can_be_resumed()
     let session = open(&server, "{}").await;
     let answer = post(&server, &session, &call("noisy")).await;
     assert_eq!(answer.headers["content-type"], "text/event-stream");
-    let expected = "id: 1-0\ndata: \n\n\
+    let expected = "id: 1-0\nretry: 500\ndata: \n\n\
                     id: 1-1\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"note\"}\n\n\
                     id: 1-2\ndata: {\"jsonrpc\":\"2.0\",\"id\":7,\"result\":\"noisy\"}\n\n";
     assert_eq!(answer.body, expected);
 
-    let mut resume = request(Method::GET, Some(&session), "");
-    resume.headers_mut().insert(LAST_EVENT_ID, HeaderValue::from_static("1-1"));
-    let answer = send(&server, resume).await;
+    let answer = resume(&server, &session, "1-1").await;
     assert_eq!(answer.body, "id: 1-2\ndata: {\"jsonrpc\":\"2.0\",\"id\":7,\"result\":\"noisy\"}\n\n");
+}
+
+#[tokio::test]
+async fn a_client_that_is_sent_away_comes_back_for_its_answer() {
+    let (server, _) = server(ServerConfig::default());
+    let session = open(&server, "{}").await;
+    let answer = post(&server, &session, &call("away")).await;
+    assert_eq!(answer.headers["content-type"], "text/event-stream");
+    assert_eq!(answer.body, "id: 1-0\nretry: 500\ndata: \n\nretry: 70\n\n");
+    server.endpoint().release.add_permits(1);
+    let answer = resume(&server, &session, "1-0").await;
+    assert_eq!(answer.body, "id: 1-1\ndata: {\"jsonrpc\":\"2.0\",\"id\":7,\"result\":\"away\"}\n\n");
+}
+
+#[tokio::test]
+async fn a_client_whose_version_has_no_polling_is_not_sent_away() {
+    let (server, _) = server(ServerConfig::default());
+    let session = open(&server, r#"{"v":"2025-03-26"}"#).await;
+    server.endpoint().release.add_permits(1);
+    let answer = post(&server, &session, &call("away")).await;
+    assert_eq!(answer.body, r#"{"jsonrpc":"2.0","id":7,"result":"away"}"#);
+}
+
+#[tokio::test]
+async fn the_newest_get_stream_takes_over_and_the_old_one_ends() {
+    let (server, _) = server(ServerConfig::default());
+    let session = open(&server, "{}").await;
+    let get = || Arc::clone(&server).handle(request(Method::GET, Some(&session), ""));
+    let (old, mut new) = (get().await, get().await.into_body());
+    post(&server, &session, &call("push")).await;
+    let old = old.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(old, "id: 0-0\nretry: 500\ndata: \n\nretry: 500\n\n");
+    let mut frame = async || new.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(frame().await, "id: 0-0\nretry: 500\ndata: \n\n");
+    assert_eq!(frame().await, "id: 0-1\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"pushed\"}\n\n");
+}
+
+#[tokio::test]
+async fn a_stream_whose_connection_broke_goes_on_elsewhere() {
+    let (server, _) = server(ServerConfig { json_grace: Duration::ZERO, ..ServerConfig::default() });
+    let session = open(&server, "{}").await;
+    let cut = Arc::clone(&server).handle(request(Method::POST, Some(&session), call("wait"))).await;
+    drop(cut);
+    // Another request's messages are not told on it, and the GET stream's neither.
+    post(&server, &session, &call("noisy")).await;
+    post(&server, &session, &call("push")).await;
+    server.endpoint().release.add_permits(1);
+    let answer = resume(&server, &session, "1-0").await;
+    assert_eq!(answer.body, "id: 1-1\ndata: {\"jsonrpc\":\"2.0\",\"id\":7,\"result\":\"wait\"}\n\n");
+    assert_eq!(resume(&server, &session, "9-0").await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn clients_that_are_known_to_understand_are_primed_whatever_their_version() {
+    let config = ServerConfig { priming: Priming::Always, ..ServerConfig::default() };
+    let (server, _) = server(config);
+    let session = open(&server, r#"{"v":"2025-03-26"}"#).await;
+    let answer = post(&server, &session, &call("noisy")).await;
+    assert!(answer.body.starts_with("id: 1-0\nretry: 500\ndata: \n\nid: 1-1\n"), "{}", answer.body);
 }
 
 #[tokio::test]
