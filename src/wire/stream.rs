@@ -43,9 +43,6 @@ const DESPERATE: usize = 16;
 /// How many times over their limit the streams of a session may be with messages that must arrive.
 const SESSION_DESPERATE: usize = 4;
 
-/// After this time a reader that lost its connection should come back.
-pub const RETRY: Duration = Duration::from_millis(500);
-
 /// How a message behaves when the stream is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
@@ -85,7 +82,7 @@ struct State {
     replay_bytes: usize,
     dropped: u64,
     finished: bool,
-    /// When a reader that was sent away should come back, if it was told other than [`RETRY`].
+    /// When a reader that was sent away should come back.
     retry: Option<Duration>,
     /// Counts readers: only the newest reads.
     reader: u64,
@@ -340,12 +337,12 @@ impl EventReader {
         Poll::Ready(Some(event))
     }
 
-    /// For a reader that has ended: how long its client should wait before it reads on with another one. `None` when
-    /// the stream is over and all of it was read.
-    pub fn comes_back_after(&self) -> Option<Duration> {
+    /// For a reader that has ended: how long its client should wait before it reads on with another one, which is
+    /// `usual` unless this one was sent away. `None` when the stream is over and all of it was read.
+    pub fn comes_back_after(&self, usual: Duration) -> Option<Duration> {
         let state = self.stream.lock();
         let over = state.finished && state.all_read();
-        (!over).then(|| state.retry.unwrap_or(RETRY))
+        (!over).then(|| state.retry.unwrap_or(usual))
     }
 }
 
@@ -468,11 +465,11 @@ mod tests {
         stream.send_reader_away(Duration::from_millis(7));
         stream.finish_with("b".into());
         assert_eq!(reader.next().now_or_never(), Some(None));
-        assert_eq!(reader.comes_back_after(), Some(Duration::from_millis(7)));
+        assert_eq!(reader.comes_back_after(Duration::ZERO), Some(Duration::from_millis(7)));
         assert_eq!(stream.remains(), Some(Remains { bytes: 2, read: false }));
         let mut back = stream.read_after(0);
         assert_eq!(texts(&mut back), ["a", "b"]);
-        assert_eq!(back.comes_back_after(), None);
+        assert_eq!(back.comes_back_after(Duration::ZERO), None);
         assert_eq!(stream.remains(), Some(Remains { bytes: 2, read: true }));
     }
 
@@ -482,7 +479,7 @@ mod tests {
         let mut old = stream.read();
         let _new = stream.read();
         assert_eq!(old.next().now_or_never(), Some(None));
-        assert_eq!(old.comes_back_after(), Some(RETRY));
+        assert_eq!(old.comes_back_after(Duration::from_secs(1)), Some(Duration::from_secs(1)));
     }
 
     #[tokio::test]

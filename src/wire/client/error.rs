@@ -65,6 +65,14 @@ impl ClientError {
             }
     }
 
+    /// How long the server, or the gateway, wants to be left alone.
+    pub(super) fn retry_after(&self) -> Option<std::time::Duration> {
+        match self {
+            Self::Status(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+
     pub(super) fn from_send(error: hyper_util::client::legacy::Error) -> Self {
         if error.is_connect() { Self::Connect(error) } else { Self::Send(error) }
     }
@@ -95,6 +103,12 @@ pub struct StatusError {
 }
 
 impl StatusError {
+    /// What `Retry-After` says, where it is a number of seconds. Servers that give a date are as well off without.
+    pub fn retry_after(&self) -> Option<std::time::Duration> {
+        let value = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+        value.trim().parse().ok().map(std::time::Duration::from_secs)
+    }
+
     /// The gateway could not connect to the server: nothing was sent to it. Other 503s may have been executed.
     fn is_gateways_connect_failure(&self) -> bool {
         self.status == StatusCode::SERVICE_UNAVAILABLE
@@ -124,7 +138,46 @@ impl std::fmt::Display for StatusError {
                 ": redirects are not followed; the server points to {location}, use that as url"
             );
         }
+        if let Some(wait) = self.retry_after() {
+            write!(f, " (it asks to wait {} s)", wait.as_secs())?;
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            match self.headers.get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()) {
+                Some(challenge) => write!(f, " (it wants authorization: {challenge})")?,
+                None => f.write_str(" (it wants authorization, and does not say of which kind)")?,
+            }
+        }
         let body = self.body.trim();
         if body.is_empty() { Ok(()) } else { write!(f, ": {body}") }
+    }
+}
+
+/// What it means that a GET stream cannot be opened.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// There is none, and the session is well.
+    NoStream,
+    /// There may be one later.
+    ForNow,
+    /// There is none to be had this way.
+    ForGood,
+}
+
+pub(super) fn refusal(error: &ClientError) -> Refusal {
+    match error {
+        ClientError::Status(error) if error.from_server => match error.status {
+            StatusCode::METHOD_NOT_ALLOWED => Refusal::NoStream,
+            // A server without sessions that knows no GET at all.
+            StatusCode::NOT_FOUND if !error.in_session => Refusal::NoStream,
+            // Official TypeScript servers allow one stream a session, and take a while to notice that one has broken.
+            StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
+                Refusal::ForNow
+            }
+            status if status.is_client_error() => Refusal::ForGood,
+            _ => Refusal::ForNow,
+        },
+        // An answer, and no event stream.
+        ClientError::Protocol(_) => Refusal::NoStream,
+        _ => Refusal::ForNow,
     }
 }

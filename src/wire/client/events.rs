@@ -1,11 +1,13 @@
 //! The messages of an event stream, as a client reads them.
 
+use std::collections::VecDeque;
+
 use http::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::error::ClientError;
-use crate::wire::message::Message;
+use crate::wire::message::{self, Message};
 use crate::wire::sse::Decoder;
 
 /// Does something, while the messages of a stream that may be there are taken.
@@ -39,11 +41,13 @@ pub(super) struct Events {
     pub(super) body: Incoming,
     pub(super) decoder: Decoder,
     limit: usize,
+    /// What is left of a batch, which 2025-03-26 allows in an event.
+    batch: VecDeque<Message>,
 }
 
 impl Events {
     pub(super) fn new(response: Response<Incoming>, limit: usize) -> Self {
-        Self { body: response.into_body(), decoder: Decoder::new(limit), limit }
+        Self { body: response.into_body(), decoder: Decoder::new(limit), limit, batch: VecDeque::new() }
     }
 
     /// Goes on with another response; the id to resume after is kept until a new one comes.
@@ -54,10 +58,19 @@ impl Events {
 
     pub(super) async fn next(&mut self) -> Result<Option<Message>, ClientError> {
         loop {
+            if let Some(message) = self.batch.pop_front() {
+                return Ok(Some(message));
+            }
             while let Some(event) = self.decoder.next_event()? {
                 // Empty data only sets the id. Other kinds of events are not MCP's.
                 if !event.data.is_empty() && event.name.as_deref().is_none_or(|name| name == "message") {
-                    return Ok(Some(Message::from_text(event.data)?));
+                    match Message::parse_batch(event.data.into_bytes())? {
+                        message::Incoming::Single(message) => return Ok(Some(message)),
+                        message::Incoming::Batch(messages) => {
+                            self.batch.extend(messages);
+                            return Ok(self.batch.pop_front());
+                        }
+                    }
                 }
             }
             match self.body.frame().await {

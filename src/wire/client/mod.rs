@@ -1,12 +1,13 @@
 //! Streamable HTTP as a client: one upstream session (2025-11-25, basic/transports, "Streamable HTTP").
 //!
 //! [`Session::open`] sends `initialize`; the session then carries requests, each with the messages that belong to it,
-//! and the GET stream. A stream that breaks before its answer came is resumed by `Last-Event-ID` where the server gave
-//! ids. Redirects are not followed: credentials would go where nobody meant them to.
+//! and the GET stream. A stream that ends or breaks before its answer came is resumed by `Last-Event-ID` where the
+//! server gave ids; the GET stream is opened again whenever it ends. Redirects are not followed: credentials would go where nobody meant them to.
 //!
 //! Errors say whether the request can have been executed ([`ClientError::was_sent`]); only what was not may be sent
 //! again. Time limits are the caller's: every future here may be dropped at any await.
 
+mod answer;
 mod error;
 mod events;
 mod origin;
@@ -18,6 +19,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+pub use answer::Said;
 pub use error::{ClientError, StatusError};
 pub use origin::Origin;
 pub use session::{ClientConfig, Session};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use futures_util::FutureExt as _;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -16,7 +16,8 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::Pool;
-use super::error::{ClientError, StatusError};
+use super::answer::Said;
+use super::error::{ClientError, Refusal, StatusError, refusal};
 use super::events::{Events, next_of, while_reading};
 use super::origin::{Lease, Origin};
 use crate::wire::json;
@@ -30,14 +31,13 @@ const ERROR_BODY: usize = 600;
 
 /// A GET stream that lived for this long was healthy: connecting again begins with the shortest wait.
 const HEALTHY_STREAM: Duration = Duration::from_secs(5);
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// How long we wait by ourselves before a stream is opened again; a server may want longer.
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(50);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// How long the DELETE of a session that was given up may take.
 const CLOSE_SOON: Duration = Duration::from_secs(10);
-
-/// How often a broken response stream is resumed in a row without an event coming.
-const RESUME_TRIES: u32 = 5;
 
 /// Where a session is, and what goes with every request of it.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ pub struct ClientConfig {
 #[derive(Debug)]
 pub struct Session {
     pool: Pool,
-    config: ClientConfig,
+    pub(super) config: ClientConfig,
     tracker: TaskTracker,
     id: Option<HeaderValue>,
     /// What was agreed on; `None` until then.
@@ -101,8 +101,8 @@ impl Session {
         let lease = Lease::take(&session.config.origin);
         let response = session.post(&lease, rpc::request(id, "initialize", &params)).await?;
         session.id = response.headers().get(SESSION_ID).cloned();
-        let mut ignore = |message| debug!(?message, "ignored: it came before the session was open");
-        let answer = session.read_answer(response, id, &mut ignore).await?;
+        let mut ignore = |said| debug!(?said, "ignored: it came before the session was open");
+        let answer = session.read_answer(lease, response, id, &mut ignore).await?;
         if let View::Response { outcome: Ok(result), .. } = answer.view() {
             session.version = Some(agreed_version(result)?);
             session.send(rpc::notification("notifications/initialized", None)).await?;
@@ -127,9 +127,29 @@ impl Session {
         id: u64,
         on_message: &mut (dyn FnMut(Message) + Send),
     ) -> Result<Message, ClientError> {
+        let mut messages_only = |said| {
+            if let Said::Message(message) = said {
+                on_message(message);
+            }
+        };
+        self.request_and_watch(text, id, &mut messages_only).await
+    }
+
+    /// As [`request`](Self::request), for whoever also wants to know when the server lets itself be asked again for the
+    /// rest of the request's stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`request`](Self::request).
+    pub async fn request_and_watch(
+        &self,
+        text: ByteString,
+        id: u64,
+        on_said: &mut (dyn FnMut(Said) + Send),
+    ) -> Result<Message, ClientError> {
         let lease = Lease::take(&self.config.origin);
         let response = self.post(&lease, text).await?;
-        self.read_answer(response, id, on_message).await
+        self.read_answer(lease, response, id, on_said).await
     }
 
     /// Sends a notification, or an answer to a request of the server.
@@ -151,15 +171,19 @@ impl Session {
     /// The session is over ([`ClientError::is_session_lost`]), or the server refuses the stream.
     pub async fn listen(&self, on_message: &mut (dyn FnMut(Message) + Send)) -> Result<(), ClientError> {
         let mut last_event_id: Option<ByteString> = None;
+        // What the server wants us to wait is its to say, until it says something else.
+        let mut said_wait = Duration::ZERO;
         let mut wait = FIRST_WAIT;
         let mut origins = self.config.origin.clone();
         // The stream through an origin that has been replaced: read on until it ends there.
         let mut old: Option<Events> = None;
         loop {
             let started = Instant::now();
-            let mut said_wait = None;
+            let mut may_come_after = Duration::ZERO;
             origins.mark_unchanged();
-            let opening = self.get(last_event_id.as_ref());
+            // Not counted at its origin: it may last for ever, and moves when the origin is replaced.
+            let origin = Arc::clone(&self.config.origin.borrow());
+            let opening = self.get(&origin, last_event_id.as_ref());
             match while_reading(&mut old, on_message, opening).await {
                 Ok(response) => {
                     let mut events = Events::new(response, self.config.max_message);
@@ -181,7 +205,7 @@ impl Session {
                             Ok(()) = origins.changed() => break None,
                         }
                     };
-                    said_wait = events.decoder.retry();
+                    said_wait = events.decoder.retry().unwrap_or(said_wait);
                     last_event_id = events.decoder.last_event_id().cloned().or(last_event_id);
                     match ended {
                         Some(error) => {
@@ -198,9 +222,14 @@ impl Session {
                         debug!(%error, "the server offers no GET stream");
                         return Ok(());
                     }
+                    Refusal::ForGood if last_event_id.is_some() && !error.is_session_lost() => {
+                        debug!(%error, "the GET stream cannot be resumed; a new one is opened");
+                        last_event_id = None;
+                    }
                     Refusal::ForGood => return Err(error),
                     Refusal::ForNow => {
                         debug!(%error, "the GET stream cannot be opened");
+                        may_come_after = error.retry_after().unwrap_or_default();
                         // Where the server allows one at a time, the old one is it.
                         if let Some(mut events) = old.take() {
                             while let Ok(Some(message)) = events.next().await {
@@ -215,7 +244,7 @@ impl Session {
                 wait = FIRST_WAIT;
             }
             // However eager the server is, failures slow down.
-            let pause = tokio::time::sleep(said_wait.map_or(wait, |said| said.max(wait)).min(LONGEST_WAIT));
+            let pause = tokio::time::sleep(wait.max(said_wait).max(may_come_after));
             while_reading(&mut old, on_message, pause).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
@@ -247,10 +276,12 @@ impl Session {
         self.exchange(&lease.origin, Method::POST, None, text.into_bytes()).await
     }
 
-    async fn get(&self, last_event_id: Option<&ByteString>) -> Result<Response<Incoming>, ClientError> {
-        // Not counted at its origin: it may last for ever, and moves when the origin is replaced.
-        let origin = Arc::clone(&self.config.origin.borrow());
-        let response = self.exchange(&origin, Method::GET, last_event_id, Bytes::new()).await?;
+    pub(super) async fn get(
+        &self,
+        origin: &Origin,
+        last_event_id: Option<&ByteString>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let response = self.exchange(origin, Method::GET, last_event_id, Bytes::new()).await?;
         if is(&response, "text/event-stream") { Ok(response) } else { Err(unexpected_type(&response)) }
     }
 
@@ -320,68 +351,7 @@ impl Session {
         }))
     }
 
-    async fn read_answer(
-        &self,
-        response: Response<Incoming>,
-        id: u64,
-        on_message: &mut (dyn FnMut(Message) + Send),
-    ) -> Result<Message, ClientError> {
-        if is(&response, "application/json") {
-            let message = Message::parse(self.collect(response.into_body()).await?)?;
-            return if is_answer_to(&message, id) {
-                Ok(message)
-            } else {
-                Err(ClientError::Protocol(format!("the server answered request {id} with {message:?}")))
-            };
-        }
-        if !is(&response, "text/event-stream") {
-            return Err(unexpected_type(&response));
-        }
-        let mut events = Events::new(response, self.config.max_message);
-        let mut tries = 0;
-        let mut resumed_after = None;
-        loop {
-            let end = loop {
-                match events.next().await {
-                    Ok(Some(message)) if is_answer_to(&message, id) => {
-                        self.drain(events.body);
-                        return Ok(message);
-                    }
-                    Ok(Some(message)) => {
-                        tries = 0;
-                        on_message(message);
-                    }
-                    Ok(None) => break ClientError::NoAnswer,
-                    Err(error @ ClientError::Body(_)) => break error,
-                    Err(error) => return Err(error),
-                }
-            };
-            // "If the connection is closed before the response": a server may end the stream and be asked again,
-            // where it gave an id to resume after (2025-11-25, "Resumability and Redelivery").
-            let Some(last) = events.decoder.last_event_id().filter(|_| tries < RESUME_TRIES).cloned() else {
-                return Err(end);
-            };
-            if resumed_after.as_ref() != Some(&last) {
-                // It comes closer to the answer: a server may let itself be asked as often as it likes.
-                tries = 0;
-            }
-            resumed_after = Some(last.clone());
-            // However eager the server is, it is not asked all the time.
-            let wait = events.decoder.retry().unwrap_or_default().max(FIRST_WAIT * 2u32.pow(tries));
-            tries += 1;
-            tokio::time::sleep(wait.min(LONGEST_WAIT)).await;
-            match self.get(Some(&last)).await {
-                Ok(response) => events.resume(response),
-                Err(error) if !error.was_sent() => debug!(%error, "the stream cannot be resumed yet"),
-                Err(error) => {
-                    debug!(%error, "the stream cannot be resumed");
-                    return Err(end);
-                }
-            }
-        }
-    }
-
-    async fn collect(&self, body: Incoming) -> Result<Bytes, ClientError> {
+    pub(super) async fn collect(&self, body: Incoming) -> Result<Bytes, ClientError> {
         let limit = self.config.max_message;
         match Limited::new(body, limit).collect().await {
             Ok(body) => Ok(body.to_bytes()),
@@ -394,7 +364,7 @@ impl Session {
 
     /// Reads what is left of a response, so that its connection can be used again. What takes longer than a moment is
     /// given up, connection and all.
-    fn drain(&self, mut body: Incoming) {
+    pub(super) fn drain(&self, mut body: Incoming) {
         const MOMENT: Duration = Duration::from_secs(1);
         if matches!(body.frame().now_or_never(), Some(None | Some(Err(_)))) {
             return;
@@ -437,44 +407,14 @@ impl Drop for Session {
     }
 }
 
-/// What a GET stream that cannot be opened means.
-#[derive(Debug, PartialEq, Eq)]
-enum Refusal {
-    /// There is none, and the session is well.
-    NoStream,
-    /// There may be one later.
-    ForNow,
-    /// The session is of no use.
-    ForGood,
-}
-
-fn refusal(error: &ClientError) -> Refusal {
-    match error {
-        ClientError::Status(error) if error.from_server => match error.status {
-            StatusCode::METHOD_NOT_ALLOWED => Refusal::NoStream,
-            // A server without sessions that knows no GET at all.
-            StatusCode::NOT_FOUND if !error.in_session => Refusal::NoStream,
-            // Official TypeScript servers allow one stream a session, and take a while to notice that one has broken.
-            StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
-                Refusal::ForNow
-            }
-            status if status.is_client_error() => Refusal::ForGood,
-            _ => Refusal::ForNow,
-        },
-        // An answer, and no event stream.
-        ClientError::Protocol(_) => Refusal::NoStream,
-        _ => Refusal::ForNow,
-    }
-}
-
-fn is(response: &Response<Incoming>, kind: &str) -> bool {
+pub(super) fn is(response: &Response<Incoming>, kind: &str) -> bool {
     let value = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     value
         .and_then(|value| value.split(';').next())
         .is_some_and(|value| value.trim().eq_ignore_ascii_case(kind))
 }
 
-fn unexpected_type(response: &Response<Incoming>) -> ClientError {
+pub(super) fn unexpected_type(response: &Response<Incoming>) -> ClientError {
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let status = response.status();
     ClientError::Protocol(match kind {
@@ -483,15 +423,6 @@ fn unexpected_type(response: &Response<Incoming>) -> ClientError {
         }
         None => format!("the server answered with HTTP {status} and no content, which is no answer"),
     })
-}
-
-fn is_answer_to(message: &Message, id: u64) -> bool {
-    match message.view() {
-        View::Response { id: Some(raw), .. } => raw.parse() == Ok(id),
-        // An error that could not be attributed, on the stream of this request.
-        View::Response { id: None, outcome: Err(_) } => true,
-        _ => false,
-    }
 }
 
 fn agreed_version(result: &str) -> Result<ProtocolVersion, ClientError> {

@@ -1,10 +1,13 @@
 //! Sessions against a server that the test plays itself, over real sockets.
 
+mod broken;
 mod closing;
 mod listening;
+mod resuming;
 mod server;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -131,20 +134,6 @@ async fn an_error_without_an_id_is_the_answer_to_its_request() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_an_error() {
-    let mut server = Server::start().await;
-    let session = open(&mut server).await;
-    let foreign = r#"{"jsonrpc":"2.0","id":99,"result":{}}"#;
-    let ((answer, _), ()) = tokio::join!(ask(&session), async { server.next().await.json(foreign) });
-    assert_eq!(answer.unwrap_err().to_string(), "the server answered request 2 with result 99");
-    let ((answer, _), ()) = tokio::join!(ask(&session), async { server.next().await.json("<html>") });
-    assert!(matches!(answer, Err(ClientError::Message(_))), "{answer:?}");
-    let ((answer, _), ()) = tokio::join!(ask(&session), async { server.next().await.status(202, "") });
-    let text = answer.unwrap_err().to_string();
-    assert_eq!(text, "the server answered with HTTP 202 Accepted and no content, which is no answer");
-}
-
-#[tokio::test]
 async fn answers_that_are_too_large_are_not_read_on() {
     let mut server = Server::start().await;
     let session = open(&mut server).await;
@@ -166,127 +155,6 @@ async fn answers_that_are_too_large_are_not_read_on() {
     });
     assert!(matches!(answer, Err(ClientError::Stream(_) | ClientError::TooLarge { .. })), "{answer:?}");
     body.given_up().await;
-}
-
-#[tokio::test]
-async fn a_broken_stream_is_resumed_after_its_last_event() {
-    let mut server = Server::start().await;
-    let session = open(&mut server).await;
-    let ((answer, said), ()) = tokio::join!(ask(&session), async {
-        let stream = server.next().await.events();
-        stream.send(&format!("id: 1-1\ndata: {NOTE}\n\n"));
-        // Half an event, which the next stream tells again.
-        stream.send("id: 1-2\ndata: {");
-        stream.break_off();
-        let asked = server.next().await;
-        assert_eq!((&asked.method, asked.header("last-event-id")), (&http::Method::GET, "1-1"));
-        let stream = asked.events();
-        stream.message(NOTE);
-        stream.message(ANSWER);
-    });
-    assert_eq!((answer.unwrap().as_str(), said.len()), (ANSWER, 2));
-}
-
-#[tokio::test]
-async fn a_stream_without_ids_is_not_resumed() {
-    let mut server = Server::start().await;
-    let session = open(&mut server).await;
-    let ((answer, _), ()) = tokio::join!(ask(&session), async {
-        server.next().await.events().message(NOTE);
-    });
-    assert!(matches!(answer, Err(ClientError::NoAnswer)), "{answer:?}");
-    let ((answer, _), ()) = tokio::join!(ask(&session), async {
-        server.next().await.events().break_off();
-    });
-    assert!(matches!(answer, Err(ClientError::Body(_))), "{answer:?}");
-    assert!(answer.unwrap_err().was_sent());
-    server.assert_nothing_asked();
-}
-
-/// More often than a stream without progress is resumed.
-const OFTEN: u32 = 12;
-
-// The clock is stopped: it goes on whenever everybody waits.
-#[tokio::test(start_paused = true)]
-async fn a_stream_that_comes_closer_to_its_answer_is_resumed_as_often_as_the_server_likes() {
-    let mut server = Server::start().await;
-    let session = open(&mut server).await;
-    let script = async {
-        let mut asked = server.next_at_last().await;
-        for number in 0..OFTEN {
-            asked.events().send(&format!("id: 1-{number}\ndata:\n\n"));
-            asked = server.next_at_last().await;
-            assert_eq!(asked.header("last-event-id"), format!("1-{number}"));
-        }
-        for _ in 0..OFTEN {
-            // Progress without new ids.
-            asked.events().message(NOTE);
-            asked = server.next_at_last().await;
-        }
-        asked.events().message(ANSWER);
-    };
-    let mut asking = Box::pin(ask(&session));
-    tokio::select! {
-        biased;
-        () = script => {}
-        (answer, _) = &mut asking => panic!("it is given up: {answer:?}"),
-    }
-    let (answer, _) = asking.await;
-    assert_eq!(answer.unwrap(), ANSWER);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stream_without_progress_is_given_up() {
-    let mut server = Server::start().await;
-    let session = open(&mut server).await;
-    let script = async {
-        let mut resumed = 0;
-        server.next_at_last().await.events().send("id: 1-0\ndata:\n\n");
-        loop {
-            drop(server.next_at_last().await.events());
-            resumed += 1;
-            assert!(resumed < OFTEN);
-        }
-    };
-    tokio::select! {
-        (answer, _) = ask(&session) => assert!(matches!(answer, Err(ClientError::NoAnswer)), "{answer:?}"),
-        () = script => {}
-    }
-}
-
-#[tokio::test]
-async fn a_server_says_how_long_to_wait_before_a_stream_is_resumed() {
-    let mut server = Server::start().await;
-    let session = open(&mut server).await;
-    for (retry, least) in [(200, 200), (0, 50)] {
-        let ((answer, _), ()) = tokio::join!(ask(&session), async {
-            let asked = server.next().await;
-            let stream = asked.events();
-            stream.send(&format!("retry: {retry}\nid: 1-1\ndata:\n\n"));
-            let ended = std::time::Instant::now();
-            drop(stream);
-            let asked = server.next().await;
-            assert!(ended.elapsed().as_millis() >= least, "{retry}: after {:?}", ended.elapsed());
-            asked.events().message(UNATTRIBUTED);
-        });
-        answer.unwrap();
-    }
-}
-
-#[tokio::test]
-async fn a_stream_that_cannot_be_resumed_broke_for_the_first_reason() {
-    let mut server = Server::start().await;
-    let session = open(&mut server).await;
-    for status in [400, 404, 405] {
-        let ((answer, _), ()) = tokio::join!(ask(&session), async {
-            let stream = server.next().await.events();
-            stream.send("id: 1-1\ndata:\n\n");
-            stream.break_off();
-            server.next().await.status(status, "no such session");
-        });
-        assert!(matches!(answer, Err(ClientError::Body(_))), "{status}: {answer:?}");
-    }
-    server.assert_nothing_asked();
 }
 
 #[tokio::test]

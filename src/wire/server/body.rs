@@ -24,6 +24,15 @@ enum Inner {
     Events(Box<Events>),
 }
 
+/// The times that matter to a stream of events.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// How often a quiet one says that it is alive.
+    pub(super) keep_alive: Duration,
+    /// How long a client should wait before it comes back.
+    pub(super) retry: Duration,
+}
+
 #[derive(Debug)]
 struct Events {
     /// What is sent before anything is read.
@@ -31,7 +40,7 @@ struct Events {
     reader: EventReader,
     /// All has been sent, the time to come back included.
     over: bool,
-    every: Duration,
+    pace: Pace,
     keep_alive: Pin<Box<Sleep>>,
     _activity: Activity,
 }
@@ -48,18 +57,13 @@ impl Body {
     }
 
     /// Events as they come. `head` goes first; `activity` keeps the session from expiring while somebody reads.
-    pub(super) fn events(
-        head: Option<Bytes>,
-        reader: EventReader,
-        every: Duration,
-        activity: Activity,
-    ) -> Self {
-        let keep_alive = Box::pin(sleep(every));
+    pub(super) fn events(head: Option<Bytes>, reader: EventReader, pace: Pace, activity: Activity) -> Self {
+        let keep_alive = Box::pin(sleep(pace.keep_alive));
         Self(Inner::Events(Box::new(Events {
             head,
             reader,
             over: false,
-            every,
+            pace,
             keep_alive,
             _activity: activity,
         })))
@@ -105,7 +109,7 @@ impl Events {
                     Some(sse::encode(&event_id(self.reader.stream_number(), event.number), &event.data))
                 }
                 // The connection ends and the stream does not: the client should know when to come back.
-                Poll::Ready(None) => match self.reader.comes_back_after() {
+                Poll::Ready(None) => match self.reader.comes_back_after(self.pace.retry) {
                     Some(retry) if !std::mem::replace(&mut self.over, true) => Some(sse::retry(retry)),
                     _ => None,
                 },
@@ -115,7 +119,7 @@ impl Events {
                 },
             },
         };
-        self.keep_alive.as_mut().reset(Instant::now() + self.every);
+        self.keep_alive.as_mut().reset(Instant::now() + self.pace.keep_alive);
         Poll::Ready(data)
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
-use super::body::Body;
+use super::body::{Body, Pace};
 use super::session::{Entry, NoSlot, SessionHandle, SessionId, Table};
 use super::{
     Endpoint, LAST_EVENT_ID, Opened, PROTOCOL_VERSION, Reply, RequestContext, SESSION_ID, ServerConfig,
@@ -20,7 +20,7 @@ use super::{
 use crate::wire::message::{Incoming, Message, View};
 use crate::wire::rpc::RpcError;
 use crate::wire::sse;
-use crate::wire::stream::{EventReader, RETRY, event_id};
+use crate::wire::stream::{EventReader, event_id};
 use crate::wire::version::Era;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -255,7 +255,7 @@ impl<E: Endpoint> StreamableHttp<E> {
         };
         entry.keep(Arc::clone(&stream));
         let first = head.map(|(number, data)| sse::encode(&event_id(stream.number(), number), &data));
-        let primed = primed.then(|| priming_event(stream.number()));
+        let primed = primed.then(|| self.priming_event(stream.number()));
         let head = match (primed, first) {
             (Some(primed), Some(first)) => Some([primed, first].concat().into()),
             (primed, first) => primed.or(first),
@@ -277,7 +277,7 @@ impl<E: Endpoint> StreamableHttp<E> {
         })?;
         // Whoever resumes has an id.
         let prime = last_event_id.is_none() && self.config.priming.is_for(entry.version);
-        let head = prime.then(|| priming_event(reader.stream_number()));
+        let head = prime.then(|| self.priming_event(reader.stream_number()));
         Ok(self.events(head, reader, entry.activity()))
     }
 
@@ -344,13 +344,19 @@ impl<E: Endpoint> StreamableHttp<E> {
         }
     }
 
+    /// Gives the client an id to resume after, before there is any message.
+    fn priming_event(&self, stream: u64) -> Bytes {
+        sse::priming(&event_id(stream, 0), self.config.retry)
+    }
+
     fn events(
         &self,
         head: Option<Bytes>,
         reader: EventReader,
         activity: super::session::Activity,
     ) -> Response<Body> {
-        let mut response = Response::new(Body::events(head, reader, self.config.keep_alive, activity));
+        let pace = Pace { keep_alive: self.config.keep_alive, retry: self.config.retry };
+        let mut response = Response::new(Body::events(head, reader, pace, activity));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, EVENT_STREAM);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
@@ -397,11 +403,6 @@ async fn discard(body: impl http_body::Body<Data = Bytes> + Unpin) {
 
 /// Refusals are boxed: a response is large, and they are rare.
 type HandlerResult = Result<Response<Body>, Box<Response<Body>>>;
-
-/// Gives the client an id to resume after, before there is any message.
-fn priming_event(stream: u64) -> Bytes {
-    sse::priming(&event_id(stream, 0), RETRY)
-}
 
 fn era(headers: &HeaderMap) -> Result<Era, Box<Response<Body>>> {
     let version = headers.get(PROTOCOL_VERSION).map(|value| value.to_str().unwrap_or("(not text)"));

@@ -116,6 +116,8 @@ pub struct ServerConfig {
     pub json_grace: Duration,
     /// How often a quiet event stream says that it is alive.
     pub keep_alive: Duration,
+    /// How long a client whose connection ended before its stream should wait before it comes back.
+    pub retry: Duration,
     /// Which streams begin with an event without data.
     pub priming: Priming,
     /// Which hosts and origins are served.
@@ -130,6 +132,7 @@ impl Default for ServerConfig {
             session_idle: Duration::from_secs(3600),
             json_grace: Duration::from_secs(5),
             keep_alive: Duration::from_secs(15),
+            retry: Duration::from_millis(500),
             priming: Priming::AsSpecified,
             hosts: HostPolicy::loopback(),
         }

@@ -134,6 +134,45 @@ async fn a_server_says_how_long_to_wait_before_its_stream_is_opened_again() {
     assert!(ended.elapsed() >= Duration::from_millis(300), "{:?}", ended.elapsed());
 }
 
+#[tokio::test]
+async fn what_a_server_says_about_waiting_holds_until_it_says_something_else() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let _listening = Listening::start(&session);
+    server.next().await.events().send("retry: 300\n\n");
+    drop(server.next().await.events());
+    let ended = Instant::now();
+    server.next().await;
+    assert!(ended.elapsed() >= Duration::from_millis(300), "{:?}", ended.elapsed());
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_resumed_is_opened_anew() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let mut listening = Listening::start(&session);
+    server.next().await.events().send(&format!("id: 0-1\ndata: {}\n\n", note(1)));
+    let asked = server.next().await;
+    assert_is_get(&asked, "0-1");
+    asked.status(400, "never heard of it");
+    let asked = server.next().await;
+    assert_is_get(&asked, "");
+    asked.events().message(&note(2));
+    listening.hears(1).await;
+    listening.hears(2).await;
+}
+
+#[tokio::test]
+async fn events_that_are_no_messages_are_skipped() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let mut listening = Listening::start(&session);
+    let stream = server.next().await.events();
+    stream.send("retry: 10\nid: 0-0\ndata: \n\nevent: ping\ndata: {}\n\n: hello\n\n");
+    stream.message(&note(1));
+    listening.hears(1).await;
+}
+
 /// A session that listens at one origin, which another one is about to replace.
 struct Moving {
     old: Server,
