@@ -12,7 +12,7 @@
 //! | [`instance`] | wiring: start order, stop order, the library's front door | details of any part |
 //! | [`reconciler`] | following the definitions; one actor a server; what users see of it | the wire format |
 //! | [`aggregator`] | the catalogue of tools, exposed names, clients' sessions, the relay | files and processes |
-//! | [`bridge`] | stdio servers as streamable HTTP, one child a session | gateways, exposed names |
+//! | [`bridge`] | what the gateway cannot dial: stdio servers, one child a session, legacy SSE servers, and others | gateways, exposed names |
 //! | [`yaml_applier`] | the gateway's file: rendering, atomic writes, proof that it is in force | definitions, processes |
 //! | [`gateway`] | the embedded gateway: a reverse proxy for the files that `yaml_applier` renders | MCP |
 //! | [`binary_resolver`] | finding, downloading and verifying agentgateway releases | how a gateway is run |
@@ -65,6 +65,7 @@ pub mod reconciler;
 pub mod subprocess;
 mod sync;
 pub mod telemetry;
+mod tls;
 pub mod wire;
 pub mod yaml_applier;
 

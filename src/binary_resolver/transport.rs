@@ -4,14 +4,12 @@
 //! goes through a proxy.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{IF_RANGE, LOCATION, RANGE};
 use http::{HeaderValue, StatusCode};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Response};
-use rustls::{ClientConfig, RootCertStore};
 use url::{Host, Url};
 
 use super::error::ResolveError;
@@ -38,7 +36,8 @@ pub(super) struct Transport {
 impl Transport {
     /// Reads the machine's certificates and the proxy variables. Blocks.
     pub(super) fn new(connect: Duration, idle: Duration, max_redirects: usize) -> Result<Self, ResolveError> {
-        let tls = tls_config()?;
+        let tls =
+            crate::tls::client_config().map_err(|source| ResolveError::Client { source: source.into() })?;
         let builder = || -> ClientBuilder {
             Client::builder()
                 .tls_backend_preconfigured(tls.clone())
@@ -123,22 +122,6 @@ fn target(from: &Url, response: &Response) -> Result<Url, ResolveError> {
     let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
     let target = location.and_then(|location| from.join(location).ok());
     target.ok_or_else(|| ResolveError::BadRedirect { url: shown(from) })
-}
-
-/// Our own configuration, so that nothing depends on a process-wide crypto provider.
-fn tls_config() -> Result<ClientConfig, ResolveError> {
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::warn!(%error, "a certificate of this machine cannot be read");
-    }
-    let mut roots = RootCertStore::empty();
-    let (added, ignored) = roots.add_parsable_certificates(found.certs);
-    tracing::debug!(added, ignored, "read the certificates of this machine");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|source| ResolveError::Client { source: source.into() })?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 #[cfg(test)]

@@ -1,31 +1,28 @@
 //! One session: a child, its pipes, and which request waits for what.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytestring::ByteString;
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::{BridgeSettings, MAX_MESSAGE, Served};
+use super::pending::{Pending, opened};
+use super::{BridgeSettings, MAX_MESSAGE, Served, StdioTarget};
 use crate::error::chain;
 use crate::subprocess::{
     ChildTree, LogFileSettings, Output, OutputSettings, Source, Spec, StopRecipe, Stream, Tail,
 };
 use crate::sync::lock;
-use crate::wire::json;
-use crate::wire::message::{Message, RequestId, View};
+use crate::wire::message::Message;
 use crate::wire::rpc::RpcError;
 use crate::wire::server::{Opened, Reply, SessionHandle};
 use crate::wire::stdio::{LineReader, write_line};
-use crate::wire::stream::Weight;
-use crate::wire::version::ProtocolVersion;
 
 /// Messages that wait to be written to a child that does not read.
 const QUEUE: usize = 256;
@@ -42,30 +39,14 @@ const SHOWN_LENGTH: usize = 200;
 /// A session with its child.
 #[derive(Debug)]
 pub(super) struct ChildSession {
-    handle: SessionHandle,
+    pending: Pending,
     stdin: mpsc::Sender<ByteString>,
-    waiting: Mutex<Waiting>,
     /// Fires when the child is to end.
     end: CancellationToken,
     /// Fires when nothing of the child is left.
     gone: CancellationToken,
     /// `initialize` has been answered.
     opened: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    requests: HashMap<RequestId, Waiter>,
-    /// Why nothing can be asked any more.
-    over: Option<RpcError>,
-}
-
-#[derive(Debug)]
-enum Waiter {
-    /// The answer to `initialize`, which opens the session.
-    Initialize(oneshot::Sender<Result<Message, RpcError>>),
-    /// The answer to any other request, and its progress token.
-    Request(Reply, Option<RequestId>),
 }
 
 impl ChildSession {
@@ -75,43 +56,32 @@ impl ChildSession {
     /// that whoever waits for the tasks waits for a child that was given up while it was being started, too.
     pub(super) async fn open(
         served: &Arc<Served>,
+        target: &Arc<StdioTarget>,
         settings: &BridgeSettings,
         tracker: &TaskTracker,
         stop: &CancellationToken,
         request: &Message,
         handle: &SessionHandle,
     ) -> Result<Opened<Self>, RpcError> {
-        let failed = |why: &str| RpcError::new(RpcError::UPSTREAM, why);
         let Some(id) = request.id() else {
             return Err(RpcError::new(RpcError::INVALID_REQUEST, "initialize must be a request"));
         };
         let (stdin_sender, messages) = mpsc::channel(QUEUE);
         let session = Arc::new(Self {
-            handle: handle.clone(),
+            pending: Pending::new(handle.clone()),
             stdin: stdin_sender,
-            waiting: Mutex::default(),
             end: stop.child_token(),
             gone: CancellationToken::new(),
             opened: AtomicBool::new(false),
         });
         let ended_early = EndOnDrop(Some(Arc::clone(&session)));
-        let (sender, receiver) = oneshot::channel();
-        lock(&session.waiting).requests.insert(id, Waiter::Initialize(sender));
-        let keeping =
-            keep(Arc::clone(&session), Arc::clone(served), settings.clone(), tracker.clone(), messages);
+        let receiver = session.pending.expect_initialize(id);
+        let what = (Arc::clone(served), Arc::clone(target));
+        let keeping = keep(Arc::clone(&session), what, settings.clone(), tracker.clone(), messages);
         tracker.spawn(keeping);
         session.send(request.text().clone()).await;
 
-        let answer = receiver.await.unwrap_or_else(|_| Err(failed("the server has ended")))?;
-        let version = match answer.view() {
-            View::Response { outcome: Ok(result), .. } => json::members(result, ["protocolVersion"])
-                .ok()
-                .and_then(|[version]| json::string(version?)?.parse().ok())
-                .unwrap_or(ProtocolVersion::LATEST),
-            // A server that refuses is asked nothing more; the client gets its words.
-            View::Response { outcome: Err(error), .. } => return Err(relayed(error)),
-            _ => return Err(failed("initialize was not answered")),
-        };
+        let (answer, version) = opened(receiver).await?;
         session.opened.store(true, Ordering::Release);
         ended_early.disarm();
         Ok(Opened { session, response: answer.text().clone(), version })
@@ -119,41 +89,19 @@ impl ChildSession {
 
     /// Asks the child; its answer goes to `reply`.
     pub(super) async fn request(&self, request: &Message, reply: Reply) {
-        let View::Request { id, params, .. } = request.view() else { return };
-        let (raw, id) = (id, RequestId::from_raw(id));
-        let token = progress_token(params).map(RequestId::from_raw);
-        let refused = {
-            let mut waiting = lock(&self.waiting);
-            match &waiting.over {
-                Some(error) => Some((error.clone(), reply)),
-                None if waiting.requests.contains_key(&id) => {
-                    let why = format!("id {raw} is that of a request which is still under way");
-                    Some((RpcError::new(RpcError::INVALID_REQUEST, why), reply))
-                }
-                None => {
-                    waiting.requests.insert(id, Waiter::Request(reply, token));
-                    None
-                }
-            }
-        };
-        match refused {
-            Some((error, reply)) => reply.answer(error.response(Some(raw))),
-            None => self.send(request.text().clone()).await,
+        if self.pending.begin(request, reply) {
+            self.send(request.text().clone()).await;
         }
     }
 
-    /// Forgets a request that the client has cancelled: it expects no answer (2025-11-25, basic/utilities/cancellation).
-    pub(super) fn cancelled(&self, params: Option<&str>) {
-        let id = params.and_then(|params| json::members(params, ["requestId"]).ok()?[0]);
-        if let Some(id) = id {
-            let forgotten = lock(&self.waiting).requests.remove(&RequestId::from_raw(id));
-            // Dropped outside of the lock: it ends the response.
-            drop(forgotten);
-        }
+    /// Takes a notification, or an answer to a request of the child.
+    pub(super) async fn deliver(&self, message: &Message) {
+        self.pending.cancelled(message);
+        self.send(message.text().clone()).await;
     }
 
     /// Writes a message to the child. Waits while the child does not read; is lost when the child has ended.
-    pub(super) async fn send(&self, text: ByteString) {
+    async fn send(&self, text: ByteString) {
         if self.stdin.send(text).await.is_err() {
             debug!("a message for a server that has ended is dropped");
         }
@@ -163,53 +111,6 @@ impl ChildSession {
     pub(super) async fn end(&self) {
         self.end.cancel();
         self.gone.cancelled().await;
-    }
-
-    fn take(&self, message: Message) {
-        match message.view() {
-            View::Response { id: Some(id), .. } => {
-                let waiter = lock(&self.waiting).requests.remove(&RequestId::from_raw(id));
-                match waiter {
-                    Some(Waiter::Request(reply, _)) => reply.answer(message.text().clone()),
-                    Some(Waiter::Initialize(sender)) => drop(sender.send(Ok(message))),
-                    None => debug!(?message, "an answer to no request"),
-                }
-            }
-            View::Notification { method: "notifications/progress", params } => {
-                let token = progress_token_of_notification(params);
-                let waiting = lock(&self.waiting);
-                let request = waiting.requests.values().find_map(|waiter| match waiter {
-                    Waiter::Request(reply, wanted) if wanted.is_some() && *wanted == token => Some(reply),
-                    _ => None,
-                });
-                match request {
-                    Some(reply) => reply.send(message.text().clone(), Weight::Droppable),
-                    None => debug!("progress that belongs to no request"),
-                }
-            }
-            View::Notification { .. } => {
-                self.handle.standalone().push(message.text().clone(), Weight::Droppable)
-            }
-            View::Request { .. } | View::Response { id: None, .. } => {
-                self.handle.standalone().push(message.text().clone(), Weight::Required);
-            }
-        }
-    }
-
-    /// Tells everyone who waits that there will be no answer.
-    fn fail(&self, error: &RpcError) {
-        let requests = {
-            let mut waiting = lock(&self.waiting);
-            // The first reason is the one.
-            waiting.over.get_or_insert_with(|| error.clone());
-            std::mem::take(&mut waiting.requests)
-        };
-        for (id, waiter) in requests {
-            match waiter {
-                Waiter::Initialize(sender) => drop(sender.send(Err(error.clone()))),
-                Waiter::Request(reply, _) => reply.answer(error.response(Some(id.as_raw()))),
-            }
-        }
     }
 }
 
@@ -233,12 +134,12 @@ impl Drop for EndOnDrop {
 /// Owns the child of a session from before its start to its end.
 async fn keep(
     session: Arc<ChildSession>,
-    served: Arc<Served>,
+    (served, target): (Arc<Served>, Arc<StdioTarget>),
     settings: BridgeSettings,
     tracker: TaskTracker,
     messages: mpsc::Receiver<ByteString>,
 ) {
-    match Keeper::start(&session, &served, settings, &tracker).await {
+    match Keeper::start(&session, &served, &target, settings, &tracker).await {
         Ok((keeper, stdin, stdout)) => keeper.run(stdin, messages, stdout).await,
         Err(why) => give_up(&session, format!("the server cannot be started: {why}")),
     }
@@ -258,11 +159,12 @@ impl Keeper {
     async fn start(
         session: &Arc<ChildSession>,
         served: &Served,
+        target: &StdioTarget,
         settings: BridgeSettings,
         tracker: &TaskTracker,
     ) -> Result<(Self, pipe::Sender, pipe::Receiver), String> {
         // Not cancelled, which would leave behind what is half started: it takes a few milliseconds.
-        let spawned = ChildTree::spawn(spec(served, &settings), &settings.helper).await;
+        let spawned = ChildTree::spawn(spec(target, &settings), &settings.helper).await;
         let mut tree = spawned.map_err(|error| chain(&error))?;
         let pipes = (tree.take_stdin(), tree.take_stdout(), tree.take_stderr());
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
@@ -344,8 +246,7 @@ impl Keeper {
 
 /// Tells everyone who waits why there will be no answer, and ends the session.
 fn give_up(session: &ChildSession, why: String) {
-    session.fail(&RpcError::new(RpcError::UPSTREAM, why));
-    session.handle.end();
+    session.pending.end(&RpcError::new(RpcError::UPSTREAM, why));
 }
 
 async fn write_messages(
@@ -372,7 +273,7 @@ async fn read_messages(name: &str, stdout: pipe::Receiver, session: &ChildSessio
     loop {
         match lines.next().await {
             Ok(Some(line)) => match Message::parse(line.clone()) {
-                Ok(message) => session.take(message),
+                Ok(message) => session.pending.take(&message),
                 Err(error) => {
                     let line = String::from_utf8_lossy(&line);
                     let shown: String = line.chars().take(SHOWN_LENGTH).collect();
@@ -393,8 +294,7 @@ async fn read_messages(name: &str, stdout: pipe::Receiver, session: &ChildSessio
     }
 }
 
-fn spec(served: &Served, settings: &BridgeSettings) -> Spec {
-    let target = &served.target;
+fn spec(target: &StdioTarget, settings: &BridgeSettings) -> Spec {
     Spec {
         program: target.command.clone(),
         args: target.args.clone(),
@@ -406,23 +306,6 @@ fn spec(served: &Served, settings: &BridgeSettings) -> Spec {
         open_files: settings.open_files,
         ..Spec::default()
     }
-}
-
-fn progress_token(params: Option<&str>) -> Option<&str> {
-    let [meta] = json::members(params?, ["_meta"]).ok()?;
-    json::members(meta?, ["progressToken"]).ok()?[0]
-}
-
-fn progress_token_of_notification(params: Option<&str>) -> Option<RequestId> {
-    json::members(params?, ["progressToken"]).ok()?[0].map(RequestId::from_raw)
-}
-
-/// An error of the server, for whoever wanted the session.
-fn relayed(error: &str) -> RpcError {
-    let [code, message] = json::members(error, ["code", "message"]).unwrap_or_default();
-    let code = code.and_then(|code| code.parse().ok()).unwrap_or(RpcError::UPSTREAM);
-    let message = message.and_then(json::string).map_or_else(|| error.to_owned(), |text| text.into_owned());
-    RpcError::new(code, message)
 }
 
 fn last_words(tail: &Tail) -> String {

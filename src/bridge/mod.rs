@@ -1,22 +1,30 @@
-//! Serves what the gateway cannot dial, stdio servers first, as streamable HTTP on a Unix socket.
+//! Serves what the gateway cannot dial as streamable HTTP on a Unix socket: stdio servers, servers that speak the
+//! HTTP+SSE transport of 2024-11-05, and servers at addresses that agentgateway cannot dial.
 //!
-//! `POST /<server>` with `initialize` starts the server's command; that child belongs to the session, and ends with it:
-//! on DELETE, when the child exits, when the session expires, and when the bridge is shut down. Messages pass
-//! unchanged. An answer goes to the request with its id, progress to the request with its token, and everything else
-//! the child says goes to the session's GET stream.
+//! `POST /<server>` with `initialize` starts a stdio server's command, or opens an SSE server's event stream; that
+//! belongs to the session, and ends with it: on DELETE, when the child exits or the stream ends, when the session
+//! expires, and when the bridge is shut down. Messages pass unchanged. An answer goes to the request with its id,
+//! progress to the request with its token, and everything else the server says goes to the session's GET stream.
+//! Requests to a streamable HTTP server are passed through as they are.
 //!
 //! | part | owns |
 //! | --- | --- |
-//! | `child` | one session: a child, its pipes, and which request waits for what |
+//! | `child` | one session with a stdio server: a child and its pipes |
+//! | `sse` | one session with an SSE server: its event stream, and where messages are posted |
+//! | `pending` | which request of a session waits for what |
+//! | `remote` | how servers on the network are dialled; passing requests through |
 //! | `environment` | what a child sees of our environment |
 //!
-//! Invariants: one child a session; after a session was closed its child and all its descendants are gone; a session
-//! whose child has ended is not known any more, and says why to whoever waits.
+//! Invariants: one child or stream a session; after a session was closed its child and all its descendants are gone; a
+//! session whose child or stream has ended is not known any more, and says why to whoever waits.
 //!
 //! Knows nothing of gateways and of exposed names.
 
 mod child;
 mod environment;
+mod pending;
+mod remote;
+mod sse;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -25,6 +33,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use http::Request;
+use http_body_util::Either;
+use hyper::body::Incoming;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,20 +43,40 @@ use tokio_util::task::TaskTracker;
 use crate::mcpserver::ServerName;
 use crate::subprocess::{Helper, Tail};
 use crate::sync::lock;
-use crate::wire::message::{Message, View};
+use crate::wire::message::Message;
 use crate::wire::rpc::RpcError;
 use crate::wire::server::{
-    Endpoint, HostPolicy, Opened, Reply, RequestContext, ServerConfig, SessionHandle, StreamableHttp,
-    serve_connections,
+    Endpoint, HostPolicy, Opened, Priming, Reply, RequestContext, ServerConfig, SessionHandle,
+    StreamableHttp, serve_connections,
 };
 use child::ChildSession;
 pub use environment::inherited_environment;
+pub use remote::RemoteTarget;
+use remote::Web;
+use sse::SseSession;
 
-/// The largest message that a child may send, in bytes.
+/// The largest message that a server may send, in bytes.
 const MAX_MESSAGE: usize = 64 << 20;
 
 /// Sessions of all servers together.
 const MAX_SESSIONS: usize = 65_536;
+
+/// How long a call may take before its response becomes an event stream, which is resumed when a gateway ends under it.
+const JSON_GRACE: Duration = Duration::from_millis(100);
+
+/// How long to wait before a stream is resumed. Whoever does is on this machine.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// What stands behind the bridge.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A command, one child a session.
+    Stdio(Arc<StdioTarget>),
+    /// A server that speaks the HTTP+SSE transport of 2024-11-05.
+    Sse(Arc<RemoteTarget>),
+    /// A streamable HTTP server, to which requests are passed through.
+    Http(Arc<RemoteTarget>),
+}
 
 /// A command that speaks MCP over stdio.
 #[derive(Clone)]
@@ -76,7 +107,7 @@ pub struct BridgeSettings {
 /// A running bridge.
 #[derive(Debug)]
 pub struct Bridge {
-    http: Arc<StreamableHttp<Stdio>>,
+    http: Arc<StreamableHttp<Servers>>,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -96,14 +127,32 @@ impl Bridge {
             max_sessions: MAX_SESSIONS,
             session_idle: Duration::from_secs(24 * 3600),
             hosts: HostPolicy::any(),
+            // All clients are our own.
+            priming: Priming::Always,
+            json_grace: JSON_GRACE,
+            retry: RETRY,
             ..ServerConfig::default()
         };
-        let stdio =
-            Stdio { settings, targets: Mutex::default(), tracker: tracker.clone(), stop: stop.clone() };
-        let http = StreamableHttp::new(stdio, config, tracker.clone(), stop.clone());
+        let servers = Servers {
+            settings,
+            targets: Mutex::default(),
+            web: Arc::default(),
+            tracker: tracker.clone(),
+            stop: stop.clone(),
+        };
+        let http = StreamableHttp::new(servers, config, tracker.clone(), stop.clone());
         let handler = {
             let http = Arc::clone(&http);
-            move |request| Arc::clone(&http).handle(request)
+            move |request: Request<Incoming>| {
+                let http = Arc::clone(&http);
+                async move {
+                    let served = http.endpoint().targets().get(request.uri().path()).cloned();
+                    match served.as_ref().map(|served| &served.target) {
+                        Some(Target::Http(target)) => http.endpoint().web.pass(target, request).await,
+                        _ => http.handle(request).await.map(Either::Left),
+                    }
+                }
+            }
         };
         tracker.spawn(serve_connections(listener, handler, stop.clone(), tracker.clone()));
         Ok(Self { http, tracker, stop })
@@ -114,8 +163,8 @@ impl Bridge {
         format!("/{server}")
     }
 
-    /// Serves `server` by starting `target` for each session from now on. Sessions that are open keep their child.
-    pub fn set(&self, server: &ServerName, target: StdioTarget) {
+    /// Serves `server` with `target` for each session from now on. Sessions that are open keep what they have.
+    pub fn set(&self, server: &ServerName, target: Target) {
         let target = Arc::new(Served { server: server.clone(), target, tail: Mutex::default() });
         self.http.endpoint().targets().insert(Self::path(server), target);
     }
@@ -149,9 +198,10 @@ impl Drop for Bridge {
 
 /// The endpoint behind the socket.
 #[derive(Debug)]
-struct Stdio {
+struct Servers {
     settings: BridgeSettings,
     targets: Mutex<HashMap<String, Arc<Served>>>,
+    web: Arc<Web>,
     tracker: TaskTracker,
     /// Ends every child.
     stop: CancellationToken,
@@ -161,46 +211,80 @@ struct Stdio {
 #[derive(Debug)]
 struct Served {
     server: ServerName,
-    target: StdioTarget,
+    target: Target,
     /// The output of the newest child.
     tail: Mutex<Option<Tail>>,
 }
 
-impl Stdio {
+impl Servers {
     fn targets(&self) -> MutexGuard<'_, HashMap<String, Arc<Served>>> {
         lock(&self.targets)
     }
 }
 
-impl Endpoint for Stdio {
-    type Session = ChildSession;
+/// An open session.
+#[derive(Debug)]
+enum Session {
+    Child(Arc<ChildSession>),
+    Sse(Arc<SseSession>),
+}
+
+impl Endpoint for Servers {
+    type Session = Session;
 
     async fn initialize(
         &self,
         request: &Message,
         context: &RequestContext,
         handle: &SessionHandle,
-    ) -> Result<Opened<ChildSession>, RpcError> {
+    ) -> Result<Opened<Session>, RpcError> {
+        let (tracker, stop) = (&self.tracker, &self.stop);
         let served = self.targets().get(&context.path).cloned();
         let served = served.ok_or_else(|| {
-            RpcError::new(RpcError::UPSTREAM, format!("no stdio server is served at {}", context.path))
+            RpcError::new(RpcError::UPSTREAM, format!("no server is served at {}", context.path))
         })?;
-        ChildSession::open(&served, &self.settings, &self.tracker, &self.stop, request, handle).await
-    }
-
-    async fn request(&self, session: &Arc<ChildSession>, request: Message, _: &RequestContext, reply: Reply) {
-        session.request(&request, reply).await;
-    }
-
-    async fn deliver(&self, session: &Arc<ChildSession>, message: Message) {
-        if let View::Notification { method: "notifications/cancelled", params } = message.view() {
-            session.cancelled(params);
+        match &served.target {
+            Target::Stdio(target) => {
+                let opening =
+                    ChildSession::open(&served, target, &self.settings, tracker, stop, request, handle);
+                opening.await.map(|opened| opened.map(Session::Child))
+            }
+            Target::Sse(target) => {
+                let opening = SseSession::open(target, &self.web, tracker, stop, request, context, handle);
+                opening.await.map(|opened| opened.map(Session::Sse))
+            }
+            Target::Http(_) => {
+                let why = format!("{} has just become something else; try again", context.path);
+                Err(RpcError::new(RpcError::UPSTREAM, why))
+            }
         }
-        session.send(message.text().clone()).await;
     }
 
-    async fn closed(&self, session: &Arc<ChildSession>) {
-        session.end().await;
+    async fn request(
+        &self,
+        session: &Arc<Session>,
+        request: Message,
+        context: &RequestContext,
+        reply: Reply,
+    ) {
+        match &**session {
+            Session::Child(child) => child.request(&request, reply).await,
+            Session::Sse(sse) => sse.request(&request, context, reply).await,
+        }
+    }
+
+    async fn deliver(&self, session: &Arc<Session>, message: Message) {
+        match &**session {
+            Session::Child(child) => child.deliver(&message).await,
+            Session::Sse(sse) => sse.deliver(&message).await,
+        }
+    }
+
+    async fn closed(&self, session: &Arc<Session>) {
+        match &**session {
+            Session::Child(child) => child.end().await,
+            Session::Sse(sse) => sse.end().await,
+        }
     }
 }
 

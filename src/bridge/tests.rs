@@ -66,7 +66,7 @@ impl Served {
             env: Vec::new(),
             cwd: directory.path().to_path_buf(),
         };
-        bridge.set(&server, target);
+        bridge.set(&server, Target::Stdio(Arc::new(target)));
         Self { bridge, server, _directory: directory }
     }
 
@@ -249,7 +249,7 @@ async fn what_belongs_to_no_request_goes_to_the_get_stream() {
     assert_eq!(answer.body, r#"{"jsonrpc":"2.0","id":7,"result":"asked"}"#);
     assert_eq!(served.delete(&session).await, StatusCode::NO_CONTENT);
     let told = stream.into_body().collect().await.unwrap().to_bytes();
-    let expected = "id: 0-0\ndata: \n\n\
+    let expected = "id: 0-0\nretry: 50\ndata: \n\n\
                     id: 0-1\ndata: {\"jsonrpc\":\"2.0\",\"id\":\"q\",\"method\":\"roots/list\"}\n\n\
                     id: 0-2\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"note\"}\n\n";
     assert_eq!(told, expected);

@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use crate::bridge::{Bridge, StdioTarget, inherited_environment};
+use crate::bridge::{Bridge, RemoteTarget, StdioTarget, Target, inherited_environment};
 use crate::environment::Environment;
 use crate::mcpserver::{AuthKind, Definition, Isolation, Remote, Route, Stdio, Transport};
 use crate::yaml_applier::{BridgeDial, Dial, DialHost, HttpBackend, RouteBackend, RoutePlan};
@@ -17,8 +18,8 @@ use crate::yaml_applier::{BridgeDial, Dial, DialHost, HttpBackend, RouteBackend,
 pub(super) struct Way {
     /// Its route in the gateway.
     pub(super) route: RoutePlan,
-    /// What the bridge starts for it, for a stdio server.
-    pub(super) target: Option<StdioTarget>,
+    /// What the bridge serves it with, where it stands behind the bridge.
+    pub(super) target: Option<Target>,
     /// Headers of every request to it.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -58,8 +59,12 @@ pub(super) fn way(
     }
     match &definition.transport {
         Transport::Stdio(stdio) => Ok(stdio_way(definition, stdio, surroundings)),
-        Transport::StreamableHttp(remote) => remote_way(definition, remote),
-        Transport::Sse(_) => unsupported("spec.type: sse"),
+        Transport::StreamableHttp(remote) => remote_way(definition, remote, surroundings),
+        Transport::Sse(remote) => {
+            let headers = remote.headers.iter().cloned().collect();
+            let target = Target::Sse(Arc::new(RemoteTarget { url: remote.url.clone(), headers }));
+            Ok(bridge_way(definition, target, Vec::new(), surroundings))
+        }
     }
 }
 
@@ -74,6 +79,15 @@ fn stdio_way(definition: &Definition, stdio: &Stdio, surroundings: &Surroundings
         env,
         cwd: stdio.cwd.clone(),
     };
+    bridge_way(definition, Target::Stdio(Arc::new(target)), Vec::new(), surroundings)
+}
+
+fn bridge_way(
+    definition: &Definition,
+    target: Target,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    surroundings: &Surroundings,
+) -> Way {
     let path = Bridge::path(&definition.name);
     let backend = HttpBackend {
         dial: Dial::Bridge(surroundings.bridge.clone()),
@@ -82,16 +96,18 @@ fn stdio_way(definition: &Definition, stdio: &Stdio, surroundings: &Surroundings
         authority: Authority::from_static("bridge"),
         tunnel: None,
     };
-    Way { route: plan(definition, backend), target: Some(target), headers: Vec::new() }
+    Way { route: plan(definition, backend), target: Some(target), headers }
 }
 
-fn remote_way(definition: &Definition, remote: &Remote) -> Result<Way, String> {
+/// Through the bridge where a gateway would not come through: see [`DialHost::new`].
+fn remote_way(definition: &Definition, remote: &Remote, surroundings: &Surroundings) -> Result<Way, String> {
     let url = &remote.url;
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().and_then(NonZeroU16::new);
     let port = port.ok_or_else(|| format!("spec.url {url} has no port"))?;
-    let address =
-        DialHost::new(host, port).map_err(|error| format!("spec.url cannot be dialled: {error}"))?;
+    let Ok(address) = DialHost::new(host, port) else {
+        return Ok(passed_through(definition, remote, surroundings));
+    };
     let dial = if url.scheme() == "https" { Dial::Tls(address) } else { Dial::Plain(address) };
     let invalid = |part: &str| format!("spec.url {url}: its {part} cannot be sent");
     let backend = HttpBackend {
@@ -101,6 +117,12 @@ fn remote_way(definition: &Definition, remote: &Remote) -> Result<Way, String> {
         tunnel: None,
     };
     Ok(Way { route: plan(definition, backend), target: None, headers: remote.headers.clone() })
+}
+
+fn passed_through(definition: &Definition, remote: &Remote, surroundings: &Surroundings) -> Way {
+    // What is passed through has the headers of the definition already.
+    let target = RemoteTarget { url: remote.url.clone(), headers: HeaderMap::new() };
+    bridge_way(definition, Target::Http(Arc::new(target)), remote.headers.clone(), surroundings)
 }
 
 fn plan(definition: &Definition, backend: HttpBackend) -> RoutePlan {
@@ -153,7 +175,7 @@ mod tests {
     fn a_stdio_server_is_behind_the_bridge_with_its_own_environment() {
         let spec = "type: stdio, command: x, args: [a], env: {PATH: /mine}, inheritEnv: [TEAM], cwd: sub";
         let way = way_of(spec, false).unwrap();
-        let target = way.target.clone().unwrap();
+        let Some(Target::Stdio(target)) = &way.target else { panic!("{:?}", way.target) };
         let env: Vec<_> =
             target.env.iter().map(|(n, v)| (n.to_str().unwrap(), v.to_str().unwrap())).collect();
         assert_eq!(env, [("PATH", "/bin"), ("TEAM", "core"), ("PATH", "/mine")]);
@@ -182,13 +204,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_gateway_cannot_dial_is_behind_the_bridge() {
+        let headers = "headers: {X-Team: core}";
+        let sse = way_of(&format!("type: sse, url: 'https://h.example/sse?a=b', {headers}"), false).unwrap();
+        let Some(Target::Sse(target)) = &sse.target else { panic!("{:?}", sse.target) };
+        assert_eq!(target.url.as_str(), "https://h.example/sse?a=b");
+        assert_eq!(target.headers["x-team"], "core");
+        assert!(sse.headers.is_empty(), "the bridge sends them");
+        let backend = http(sse);
+        assert_eq!(backend.dial, Dial::Bridge(BridgeDial::Unix("/run/b.sock".to_owned())));
+
+        let far =
+            way_of(&format!("type: streamable-http, url: 'http://[::1]:80/mcp', {headers}"), true).unwrap();
+        let Some(Target::Http(target)) = &far.target else { panic!("{:?}", far.target) };
+        assert_eq!(target.url.as_str(), "http://[::1]/mcp");
+        assert!(target.headers.is_empty());
+        assert_eq!(far.headers.len(), 1, "the request carries them");
+        assert_eq!(http(far).path_and_query, "/a");
+    }
+
+    #[test]
     fn what_cannot_be_done_is_said() {
         for (spec, why) in [
-            ("type: sse, url: 'http://h/sse'", "spec.type: sse"),
             ("type: stdio, command: x, isolation: session", "spec.isolation: session"),
             ("type: stdio, command: x, route: mcp", "spec.route: mcp"),
             ("type: streamable-http, url: 'http://h', auth: {type: oauth}", "spec.auth"),
-            ("type: streamable-http, url: 'http://[::1]:80'", "neither an IPv4 address"),
             ("type: stdio, command: x, policies: {cors: {}}", "embedded gateway"),
         ] {
             let error = way_of(spec, false).unwrap_err();

@@ -54,4 +54,4 @@ impl Default for Pool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

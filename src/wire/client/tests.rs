@@ -4,7 +4,7 @@ mod broken;
 mod closing;
 mod listening;
 mod resuming;
-mod server;
+pub(crate) mod server;
 
 use std::sync::Arc;
 use std::time::Duration;

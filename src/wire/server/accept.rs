@@ -1,6 +1,7 @@
 //! Listening sockets and their connections.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -16,8 +17,6 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
-
-use super::body::Body;
 
 /// A client has this long to send the head of a request; idle connections are closed after it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -60,7 +59,7 @@ impl Listener for UnixListener {
 
 /// Serves HTTP/1.1 on `listener` until `stop`, then lets requests that are under way finish. Connections are tasks on
 /// `tracker`; whoever owns it waits for them, or drops the runtime.
-pub async fn serve_connections<L, H, F>(
+pub async fn serve_connections<L, H, F, B>(
     mut listener: L,
     handler: H,
     stop: CancellationToken,
@@ -68,7 +67,8 @@ pub async fn serve_connections<L, H, F>(
 ) where
     L: Listener,
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: http_body::Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     loop {
         let stream = tokio::select! {
@@ -93,11 +93,12 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-async fn serve_connection<S, H, F>(stream: S, handler: H, stop: CancellationToken)
+async fn serve_connection<S, H, F, B>(stream: S, handler: H, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Response<Body>>,
+    F: Future<Output = Response<B>>,
+    B: http_body::Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
 {
     let service = service_fn(|request| {
         let response = handler(request);
@@ -136,6 +137,7 @@ mod tests {
     use tokio::sync::{Notify, mpsc};
 
     use super::*;
+    use crate::wire::server::Body;
 
     /// More than the buffers of a connection hold.
     const LONG: usize = 64 << 20;

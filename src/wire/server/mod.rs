@@ -92,6 +92,14 @@ pub struct Opened<S> {
     pub version: ProtocolVersion,
 }
 
+impl<S> Opened<S> {
+    /// The same session as something else.
+    pub fn map<T>(self, session: impl FnOnce(Arc<S>) -> T) -> Opened<T> {
+        let Self { session: opened, response, version } = self;
+        Opened { session: Arc::new(session(opened)), response, version }
+    }
+}
+
 /// What an endpoint may want to know of the HTTP request that a message came with.
 #[derive(Clone, Debug)]
 pub struct RequestContext {

@@ -1,6 +1,7 @@
 //! A server that the test plays itself: each request comes to the test, which answers it when and as it likes.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -25,7 +26,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Awaits what must come soon.
 #[track_caller]
-pub(super) fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
+pub(crate) fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let caller = std::panic::Location::caller();
     async move {
         let done = tokio::time::timeout(DEADLINE, future).await;
@@ -34,22 +35,25 @@ pub(super) fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
 }
 
 /// A listening socket; its connections end with it.
-pub(super) struct Server {
-    pub(super) origin: Arc<Origin>,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) origin: Arc<Origin>,
     requests: mpsc::UnboundedReceiver<Asked>,
     _accepting: AbortOnDropHandle<()>,
 }
 
 /// A request that waits for its answer. Dropped without one, its connection breaks.
-pub(super) struct Asked {
-    pub(super) method: Method,
-    pub(super) headers: HeaderMap,
-    pub(super) body: String,
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    /// Path and query.
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
     answer: oneshot::Sender<Response<Chunks>>,
 }
 
 /// The body of a response while it is written. Dropped, the body is at its end.
-pub(super) struct Stream(mpsc::UnboundedSender<io::Result<Bytes>>);
+pub(crate) struct Stream(mpsc::UnboundedSender<io::Result<Bytes>>);
 
 struct Chunks {
     pieces: mpsc::UnboundedReceiver<io::Result<Bytes>>,
@@ -57,9 +61,10 @@ struct Chunks {
 }
 
 impl Server {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let authority = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let address = listener.local_addr().unwrap();
+        let authority = address.to_string().parse().unwrap();
         let (sender, requests) = mpsc::unbounded_channel();
         let accepting = async move {
             let mut connections = tokio::task::JoinSet::new();
@@ -71,6 +76,7 @@ impl Server {
             }
         };
         Self {
+            address,
             origin: Origin::new(authority, HeaderMap::new()),
             requests,
             _accepting: AbortOnDropHandle::new(tokio::spawn(accepting)),
@@ -79,19 +85,19 @@ impl Server {
 
     /// The next request, which must come.
     #[track_caller]
-    pub(super) fn next(&mut self) -> impl Future<Output = Asked> {
+    pub(crate) fn next(&mut self) -> impl Future<Output = Asked> {
         let next = soon(self.requests.recv());
         async { next.await.unwrap() }
     }
 
     /// As [`next`](Self::next), without a limit of time: for tests that stop the clock.
-    pub(super) async fn next_at_last(&mut self) -> Asked {
+    pub(crate) async fn next_at_last(&mut self) -> Asked {
         self.requests.recv().await.unwrap()
     }
 
     /// No request has come that the test has not taken.
     #[track_caller]
-    pub(super) fn assert_nothing_asked(&mut self) {
+    pub(crate) fn assert_nothing_asked(&mut self) {
         if let Ok(asked) = self.requests.try_recv() {
             panic!("one request too many: {} {:?} {}", asked.method, asked.headers, asked.body);
         }
@@ -105,18 +111,24 @@ async fn ask(
     let (parts, body) = request.into_parts();
     let body = String::from_utf8(body.collect().await?.to_bytes().to_vec())?;
     let (answer, answered) = oneshot::channel();
-    requests.send(Asked { method: parts.method, headers: parts.headers, body, answer })?;
+    requests.send(Asked {
+        method: parts.method,
+        path: parts.uri.to_string(),
+        headers: parts.headers,
+        body,
+        answer,
+    })?;
     Ok(answered.await?)
 }
 
 impl Asked {
     /// A header as text; empty where there is none.
-    pub(super) fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     /// Sends the head of an answer.
-    pub(super) fn head(self, status: u16, headers: &[(&str, &str)]) -> Stream {
+    pub(crate) fn head(self, status: u16, headers: &[(&str, &str)]) -> Stream {
         let (sender, pieces) = mpsc::unbounded_channel();
         let mut response = Response::builder().status(status);
         for (name, value) in headers {
@@ -128,22 +140,22 @@ impl Asked {
     }
 
     /// Answers with a status and a text.
-    pub(super) fn status(self, status: u16, text: &str) {
+    pub(crate) fn status(self, status: u16, text: &str) {
         self.head(status, &[]).send(text);
     }
 
     /// Answers with JSON.
-    pub(super) fn json(self, text: &str) {
+    pub(crate) fn json(self, text: &str) {
         self.head(200, &[("content-type", "application/json")]).send(text);
     }
 
     /// Answers with an event stream.
-    pub(super) fn events(self) -> Stream {
+    pub(crate) fn events(self) -> Stream {
         self.head(200, &[("content-type", "text/event-stream; charset=utf-8")])
     }
 
     /// Answers `initialize`: the session `s-1` is open.
-    pub(super) fn initialized(self) {
+    pub(crate) fn initialized(self) {
         assert!(self.body.contains(r#""method":"initialize""#), "{}", self.body);
         let head = [("content-type", "application/json"), ("mcp-session-id", "s-1")];
         self.head(200, &head).send(super::INITIALIZED);
@@ -152,23 +164,23 @@ impl Asked {
 
 impl Stream {
     /// Sends a piece of the body.
-    pub(super) fn send(&self, text: &str) {
+    pub(crate) fn send(&self, text: &str) {
         // A client that has gone does not hear it.
         let _ = self.0.send(Ok(Bytes::copy_from_slice(text.as_bytes())));
     }
 
     /// Sends an event that holds a message.
-    pub(super) fn message(&self, text: &str) {
+    pub(crate) fn message(&self, text: &str) {
         self.send(&format!("data: {text}\n\n"));
     }
 
     /// Cuts the connection.
-    pub(super) fn break_off(self) {
+    pub(crate) fn break_off(self) {
         let _ = self.0.send(Err(io::ErrorKind::ConnectionReset.into()));
     }
 
     /// Waits until the client has closed the connection.
-    pub(super) async fn given_up(self) {
+    pub(crate) async fn given_up(self) {
         soon(self.0.closed()).await;
     }
 }
