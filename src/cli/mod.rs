@@ -11,6 +11,7 @@ mod get;
 mod glob;
 mod instance;
 mod list;
+mod logs;
 mod mcp;
 mod operate;
 mod output;
@@ -67,6 +68,8 @@ enum Command {
     Stop(operate::OperateArguments),
     /// Give a server a new session, and a new process where it is one
     Restart(operate::OperateArguments),
+    /// Show what servers and the gateway have written
+    Logs(logs::LogsArguments),
     /// Check definition files and say what is wrong with them
     Validate(validate::ValidateArguments),
     /// Fetch, find and check agentgateway; run the embedded gateway
@@ -206,6 +209,7 @@ fn run(command: Command, environment: &Environment) -> Result<ExitCode, Failure>
         Command::Start(arguments) => operate::run(&arguments, "start", environment),
         Command::Stop(arguments) => operate::run(&arguments, "stop", environment),
         Command::Restart(arguments) => operate::run(&arguments, "restart", environment),
+        Command::Logs(arguments) => logs::run(&arguments, environment),
         Command::Validate(arguments) => validate::run(&arguments, environment),
         Command::Gateway(command) => gateway::run(command, environment),
         Command::ExampleServer => example_server::run(),

@@ -19,3 +19,32 @@ pub(super) fn say(line: &str) -> io::Result<()> {
 pub(super) fn say_error(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
+
+/// Whether somebody still reads stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// As far as is known.
+    There,
+    /// The pipe is closed: nobody will see any more.
+    Gone,
+}
+
+/// Prints lines of data on stdout, for commands that go on printing.
+///
+/// # Errors
+///
+/// Writing failed, and not because the reader has gone.
+pub(super) fn say_to_reader(lines: impl IntoIterator<Item = String>) -> io::Result<Reader> {
+    let mut stdout = io::BufWriter::new(io::stdout().lock());
+    let write = || {
+        for line in lines {
+            writeln!(stdout, "{line}")?;
+        }
+        stdout.flush()
+    };
+    match write() {
+        Ok(()) => Ok(Reader::There),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(error),
+    }
+}

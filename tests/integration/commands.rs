@@ -376,3 +376,66 @@ async fn the_token_is_sent_where_there_is_one() {
     assert!(shown(&output).contains("the token file"), "{output:?}");
     assert!(instance.stop().await.status.success());
 }
+
+#[tokio::test]
+async fn logs_are_shown_and_followed() {
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    let instance = with_tools().await;
+    let write = async |text: &str| {
+        let argument = format!("text={text}");
+        let output = run(&instance, &["call", "x_near_stderr", "--arg", &argument]).await;
+        assert!(output.status.success(), "{output:?}");
+    };
+    write("one").await;
+    write("two").await;
+    eventually("both lines", async || {
+        (stdout(&run(&instance, &["logs", "near"]).await) == "one\ntwo\n").then_some(())
+    })
+    .await;
+    assert_eq!(stdout(&run(&instance, &["logs", "near", "-n", "1"]).await), "two\n");
+    let all = stdout(&run(&instance, &["logs"]).await);
+    assert!(all.contains("near | two\n") && all.contains("gateway | "), "{all}");
+    let json = stdout(&run(&instance, &["logs", "near", "-n", "1", "--output", "json"]).await);
+    assert_eq!(json, "{\"name\":\"near\",\"line\":\"two\"}\n");
+
+    let mut command = Command::new(binary());
+    command
+        .args(["logs", "near", "-f", "-n", "1", "--runtime-dir"])
+        .arg(&instance.ready.runtime_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    let mut following = command.spawn().unwrap();
+    let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    assert_eq!(within("the last line", lines.next_line()).await.unwrap().unwrap(), "two");
+    write("three").await;
+    assert_eq!(within("a new line", lines.next_line()).await.unwrap().unwrap(), "three");
+    // As when the file is full.
+    let log = instance.ready.runtime_dir.join("logs/near.log");
+    fs_err::rename(&log, log.with_extension("log.old")).unwrap();
+    fs_err::write(&log, "four\n").unwrap();
+    assert_eq!(within("a line of the next file", lines.next_line()).await.unwrap().unwrap(), "four");
+    // Whoever reads no more ends it, at the next line.
+    drop(lines);
+    fs_err::write(&log, "four\nfive\n").unwrap();
+    assert!(within("the end of the command", following.wait()).await.unwrap().success());
+
+    let unknown = run(&instance, &["logs", "naer"]).await;
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(shown(&unknown).contains("hint: did you mean \"near\"?"), "{unknown:?}");
+    let unknown = shown(&run(&instance, &["logs", "calc"]).await);
+    assert!(unknown.contains("hint: there are gateway, near; a stdio server has a log"), "{unknown}");
+    assert!(instance.stop().await.status.success());
+}
+
+#[tokio::test]
+async fn without_a_runtime_directory_there_are_no_logs() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let output = run_at(directory.path(), &["logs", "--runtime-dir", &at("nowhere")]).await;
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    let output = run_at(directory.path(), &["logs", "--runtime-dir", &at("")]).await;
+    assert!(output.status.success() && shown(&output).contains("nothing has been logged"), "{output:?}");
+    let output = run_at(directory.path(), &["logs", "../../etc/passwd", "--runtime-dir", &at("")]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
