@@ -1,8 +1,6 @@
 //! What clients see: the MCP server that aggregates all others.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -10,15 +8,19 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::call::{self, ToolCall};
 use super::catalogue::Catalogue;
+use super::client::{Client, Clients};
+use super::offer::Kind;
 use super::registry::Registry;
-use crate::sync::lock;
+use super::relay::Relay;
+use super::request::ClientRequest;
+use super::route::Route;
+use super::scope::Scope;
+use crate::mcpserver::ServerName;
 use crate::wire::json;
 use crate::wire::message::{Message, RequestId, View};
 use crate::wire::rpc::{self, RpcError};
 use crate::wire::server::{Endpoint, Opened, Reply, RequestContext, SessionHandle};
-use crate::wire::stream::Weight;
 use crate::wire::version::ProtocolVersion;
 
 /// A change of the catalogue is announced when nothing more has changed for this long, so that what changes together
@@ -26,36 +28,27 @@ use crate::wire::version::ProtocolVersion;
 const ANNOUNCE_QUIET: Duration = Duration::from_millis(10);
 const ANNOUNCE_AT_LATEST: Duration = Duration::from_millis(100);
 
-/// Requests of one client that may be under way at once; more are refused.
-const MOST_CALLS: usize = 4096;
+/// What clients of all servers are promised.
+const CAPABILITIES: &str = r#"{"tools":{"listChanged":true}}"#;
+
+/// How long a client that wants a single server waits for it to be connected.
+const FIRST_CONTACT: Duration = Duration::from_secs(5);
 
 /// The aggregate as an MCP server.
 #[derive(Debug)]
 pub struct Aggregate {
     registry: Arc<Registry>,
     /// Everyone to tell of changes. Sessions leave when they are closed.
-    clients: Mutex<Vec<Weak<Client>>>,
+    clients: Arc<Clients>,
     /// Set when the instance is stopping: no new calls.
     stopping: CancellationToken,
     in_flight: watch::Sender<usize>,
 }
 
-/// One client's session.
-#[derive(Debug)]
-pub struct Client {
-    handle: SessionHandle,
-    /// The calls that are under way, by the client's own ids.
-    calls: Mutex<HashMap<RequestId, CancellationToken>>,
-    closed: CancellationToken,
-    /// The list of tools that was there when the session was opened, or that the client was told of last; shared with the
-    /// catalogue of then. The text and not the catalogue is compared: the same list can be made anew.
-    known_tools: Mutex<ByteString>,
-}
-
 impl Aggregate {
     /// The aggregate of what `registry` holds. After `stopping` new calls are refused.
     pub fn new(registry: Arc<Registry>, stopping: CancellationToken) -> Self {
-        Self { registry, clients: Mutex::default(), stopping, in_flight: watch::Sender::new(0) }
+        Self { registry, clients: Arc::default(), stopping, in_flight: watch::Sender::new(0) }
     }
 
     /// Waits until no call is under way.
@@ -69,10 +62,14 @@ impl Aggregate {
         *self.in_flight.borrow()
     }
 
-    /// Tells clients when the list of tools has changed. Runs until `stop`.
+    /// Whether `server` is in the catalogue.
+    pub fn has_server(&self, server: &ServerName) -> bool {
+        self.catalogue().server(server).is_some()
+    }
+
+    /// Tells clients when lists have changed. Runs until `stop`.
     pub async fn announce_changes(&self, stop: CancellationToken) {
         let mut catalogues = self.registry.subscribe();
-        let mut announced = Arc::clone(&catalogues.borrow_and_update());
         let announcing = async {
             while catalogues.changed().await.is_ok() {
                 let quiet = async {
@@ -80,58 +77,72 @@ impl Aggregate {
                 };
                 // The limit itself is of no interest: either way the news is told now.
                 let _ = tokio::time::timeout(ANNOUNCE_AT_LATEST, quiet).await;
-                // Under the lock: who has come by now has found this catalogue or an older one.
-                let mut clients = lock(&self.clients);
-                let catalogue = Arc::clone(&catalogues.borrow_and_update());
-                if catalogue.tools_result() != announced.tools_result() {
-                    tell(&mut clients, "notifications/tools/list_changed", &catalogue);
-                }
-                announced = catalogue;
+                self.clients.tell_all(|| Arc::clone(&catalogues.borrow_and_update()));
             }
         };
         // Ends with `stop`; there is nothing to tell any more then.
         let _ = stop.run_until_cancelled(announcing).await;
     }
 
-    fn list_tools(&self, id: &str, params: Option<&str>) -> Result<ByteString, RpcError> {
-        let cursor = json::members(params.unwrap_or("{}"), ["cursor"]);
-        match cursor {
-            Ok([None | Some("null")]) => Ok(rpc::result(id, self.catalogue().tools_result())),
-            Ok([Some(cursor)]) => {
-                let why = format!("tools/list: no cursor {cursor} was given out; all tools are on one page");
-                Err(RpcError::new(RpcError::INVALID_PARAMS, why))
-            }
-            Err(error) => Err(RpcError::new(RpcError::INVALID_PARAMS, format!("tools/list: {error}"))),
+    /// Answers what can be answered here; `None` where a server is to be asked.
+    fn answer(&self, client: &Client, request: &ClientRequest<'_>) -> Option<Result<ByteString, RpcError>> {
+        let id = request.id;
+        if request.method == "ping" {
+            return Some(Ok(rpc::result(id, "{}")));
         }
+        let kind = Kind::listed_by(request.method)?;
+        let catalogue = self.catalogue();
+        if let Scope::Server(server) = &client.scope
+            && !catalogue.server(server).is_some_and(|member| member.offer.has(kind.capability()))
+        {
+            // It says so itself.
+            return None;
+        }
+        let cursor = json::members(request.params.unwrap_or("{}"), ["cursor"]);
+        Some(match cursor {
+            Ok([None | Some("null")]) => Ok(rpc::result(id, catalogue.list(&client.scope, kind))),
+            Ok([Some(cursor)]) => {
+                let why = format!("no cursor {cursor} was given out; everything is on one page");
+                Err(request.invalid(&why))
+            }
+            Err(error) => Err(request.invalid(&error)),
+        })
     }
 
-    async fn call_tool(
+    /// Asks a server and answers the client. `None` where there is no answer: the request was cancelled.
+    async fn relay(
         &self,
         client: &Client,
-        request: &Message,
-        id: &str,
-        params: Option<&str>,
-        reply: Reply,
-    ) {
-        let call = match ToolCall::parse(request.text(), id, params) {
-            Ok(call) => call,
-            Err(error) => return reply.answer(error.response(Some(id))),
-        };
+        request: &ClientRequest<'_>,
+        reply: &Reply,
+    ) -> Option<Result<ByteString, RpcError>> {
         if self.stopping.is_cancelled() {
-            let error = RpcError::new(RpcError::UPSTREAM, "sidegate is stopping");
-            return reply.answer(error.response(Some(id)));
+            return Some(Err(RpcError::new(RpcError::UPSTREAM, "sidegate is stopping")));
         }
-        let Some(target) = self.catalogue().target(&call.name).cloned() else {
-            // The code that the specification gives for unknown tools (2025-11-25, server/tools, "Error Handling").
-            let error = RpcError::new(RpcError::INVALID_PARAMS, format!("tool not found: {}", call.name));
-            return reply.answer(error.response(Some(id)));
-        };
-        let under_way = match client.begin(RequestId::from_raw(id)) {
-            Ok(under_way) => under_way,
-            Err(error) => return reply.answer(error.response(Some(id))),
+        let route = Route::of(request, &client.scope, &self.catalogue());
+        let begun = route.and_then(|route| Ok((client.begin(request, &route.link)?, route)));
+        let (under_way, route) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return Some(Err(error)),
         };
         let _counted = InFlight::new(&self.in_flight);
-        call::relay(&call, &target, reply, &under_way.cancelled).await;
+        let relay = Relay { request, edits: &route.edits, call: &under_way.call, reply };
+        let answer = relay.run().await?;
+        Some(answer.map(|answer| match answer.view() {
+            // An error that the server could not attribute; it came as the answer to this call.
+            View::Response { id: None, outcome: Err(error) } => rpc::error(request.id, error),
+            _ => answer.with_id(request.id),
+        }))
+    }
+
+    /// Waits for a server that may be about to be connected.
+    async fn wait_for(&self, server: &ServerName) -> Result<(), RpcError> {
+        let mut catalogues = self.registry.subscribe();
+        let connected = catalogues.wait_for(|catalogue| catalogue.server(server).is_some());
+        match tokio::time::timeout(FIRST_CONTACT, connected).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(not_connected(server)),
+        }
     }
 
     fn catalogue(&self) -> Arc<Catalogue> {
@@ -145,7 +156,7 @@ impl Endpoint for Aggregate {
     async fn initialize(
         &self,
         request: &Message,
-        _context: &RequestContext,
+        context: &RequestContext,
         handle: &SessionHandle,
     ) -> Result<Opened<Client>, RpcError> {
         let View::Request { id, params, .. } = request.view() else {
@@ -158,19 +169,13 @@ impl Endpoint for Aggregate {
             .and_then(json::string)
             .ok_or_else(|| invalid("\"params.protocolVersion\" is missing or not a string".to_owned()))?;
         let version = ProtocolVersion::negotiate(&version);
-        let result = format!(
-            r#"{{"protocolVersion":"{version}","capabilities":{{"tools":{{"listChanged":true}}}},"serverInfo":{{"name":"sidegate","title":"Sidegate","version":"{}"}}}}"#,
-            env!("CARGO_PKG_VERSION"),
-        );
-        let mut clients = lock(&self.clients);
-        let client = Arc::new(Client {
-            handle: handle.clone(),
-            calls: Mutex::default(),
-            closed: CancellationToken::new(),
-            known_tools: Mutex::new(self.catalogue().tools_result().clone()),
-        });
-        clients.push(Arc::downgrade(&client));
-        drop(clients);
+        let scope = Scope::of_path(&context.path).unwrap_or(Scope::All);
+        if let Scope::Server(server) = &scope {
+            self.wait_for(server).await?;
+        }
+        let catalogue = self.catalogue();
+        let result = format!(r#"{{"protocolVersion":"{version}",{}}}"#, introduce(&scope, &catalogue)?);
+        let client = self.clients.enter(|| Client::new(scope, handle.clone(), &self.catalogue()));
         debug!(session = ?handle.id(), %version, "a client has connected");
         Ok(Opened { session: client, response: rpc::result(id, &result), version })
     }
@@ -182,18 +187,16 @@ impl Endpoint for Aggregate {
         _context: &RequestContext,
         reply: Reply,
     ) {
-        let View::Request { id, method, params } = request.view() else { return };
-        match method {
-            "tools/call" => self.call_tool(session, &request, id, params, reply).await,
-            "tools/list" => {
-                let answer = self.list_tools(id, params);
-                reply.answer(answer.unwrap_or_else(|error| error.response(Some(id))));
-            }
-            "ping" => reply.answer(rpc::result(id, "{}")),
-            _ => {
-                let error = RpcError::new(RpcError::METHOD_NOT_FOUND, format!("method not found: {method}"));
-                reply.answer(error.response(Some(id)));
-            }
+        let View::Request { id, .. } = request.view() else { return };
+        let answer = match ClientRequest::parse(&request) {
+            Ok(request) => match self.answer(session, &request) {
+                Some(answer) => Some(answer),
+                None => self.relay(session, &request, &reply).await,
+            },
+            Err(error) => Some(Err(error)),
+        };
+        if let Some(answer) = answer {
+            reply.answer(answer.unwrap_or_else(|error| error.response(Some(id))));
         }
     }
 
@@ -213,47 +216,7 @@ impl Endpoint for Aggregate {
     async fn closed(&self, session: &Arc<Client>) {
         debug!(session = ?session.handle.id(), "a client has gone");
         session.closed.cancel();
-        let gone = Arc::downgrade(session);
-        lock(&self.clients).retain(|client| !client.ptr_eq(&gone));
-    }
-}
-
-impl Client {
-    fn begin(&self, id: RequestId) -> Result<UnderWay<'_>, RpcError> {
-        let mut calls = lock(&self.calls);
-        if calls.len() >= MOST_CALLS {
-            let why = format!("{MOST_CALLS} calls of this session are under way; wait for some to end");
-            return Err(RpcError::new(RpcError::UPSTREAM, why));
-        }
-        match calls.entry(id.clone()) {
-            Entry::Occupied(_) => {
-                let why = format!("id {} is that of a request which is still under way", id.as_raw());
-                Err(RpcError::new(RpcError::INVALID_REQUEST, why))
-            }
-            Entry::Vacant(entry) => {
-                let cancelled = entry.insert(self.closed.child_token()).clone();
-                Ok(UnderWay { client: self, id, cancelled })
-            }
-        }
-    }
-
-    fn cancel(&self, id: &RequestId) {
-        if let Some(call) = lock(&self.calls).get(id) {
-            call.cancel();
-        }
-    }
-}
-
-/// A call of a client that is under way; it is known as such as long as this lives.
-struct UnderWay<'c> {
-    client: &'c Client,
-    id: RequestId,
-    cancelled: CancellationToken,
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        lock(&self.client.calls).remove(&self.id);
+        self.clients.leave(session);
     }
 }
 
@@ -273,20 +236,38 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Tells everyone of `catalogue`, but for those who know its list of tools: to them it is no change.
-fn tell(clients: &mut Vec<Weak<Client>>, method: &str, catalogue: &Arc<Catalogue>) {
-    let text = rpc::notification(method, None);
-    clients.retain(|client| match client.upgrade() {
-        Some(client) => {
-            let mut known = lock(&client.known_tools);
-            if *known != *catalogue.tools_result() {
-                known.clone_from(catalogue.tools_result());
-                client.handle.standalone().push(text.clone(), Weight::Droppable);
-            }
-            true
+/// What a client is told at `initialize`, but for the version: the members of the result.
+///
+/// # Errors
+///
+/// The server is not connected any more.
+fn introduce(scope: &Scope, catalogue: &Catalogue) -> Result<String, RpcError> {
+    let (capabilities, info, instructions) = match scope {
+        // Always all of them: servers come and go while the session lasts.
+        Scope::All => {
+            let info = format!(
+                r#"{{"name":"sidegate","title":"Sidegate","version":"{}"}}"#,
+                env!("CARGO_PKG_VERSION")
+            );
+            (CAPABILITIES.into(), info.into(), catalogue.instructions().map(ByteString::from))
         }
-        None => false,
-    });
+        Scope::Server(server) => {
+            let offer = &catalogue.server(server).ok_or_else(|| not_connected(server))?.offer;
+            let info = offer.server_info.clone();
+            let unnamed = || format!(r#"{{"name":"{server}","version":""}}"#).into();
+            (offer.capabilities_for_clients(), info.unwrap_or_else(unnamed), offer.instructions.clone())
+        }
+    };
+    let mut text = format!(r#""capabilities":{capabilities},"serverInfo":{info}"#);
+    if let Some(instructions) = instructions {
+        text.push_str(r#","instructions":"#);
+        text.push_str(&instructions);
+    }
+    Ok(text)
+}
+
+fn not_connected(server: &ServerName) -> RpcError {
+    RpcError::new(RpcError::UPSTREAM, format!("server {server} is not connected"))
 }
 
 #[cfg(test)]
@@ -298,14 +279,15 @@ mod tests {
     use tokio_util::task::TaskTracker;
 
     use super::*;
-    use crate::aggregator::catalogue::{Member, Tool};
+    use crate::aggregator::catalogue::Member;
     use crate::aggregator::link::{Limits, Link};
+    use crate::aggregator::offer::Offer;
     use crate::wire::server::{SESSION_ID, ServerConfig, StreamableHttp};
 
     fn publish(registry: &Registry) -> Arc<Link> {
         let link = Link::new("a".parse().unwrap(), Limits::default());
-        let tools = Arc::from([Tool::parse(r#"{"name":"t"}"#.into()).unwrap()]);
-        registry.publish(Member { prefix: "a".to_owned(), link: Arc::clone(&link), tools });
+        let offer = Arc::new(Offer::of_tools(&[r#"{"name":"t"}"#]).unwrap());
+        registry.publish(Member { prefix: "a".to_owned(), link: Arc::clone(&link), offer });
         link
     }
 

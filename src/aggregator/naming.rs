@@ -1,41 +1,46 @@
-//! How tools are called where everybody sees them.
+//! How tools, prompts and resources are called where everybody sees them.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
+use super::offer::Kind;
 use crate::mcpserver::ServerName;
 
 /// Common clients refuse tool names that are longer than this, in characters.
 pub const LONGEST_NAME: usize = 64;
 
-/// The tools of one server, as naming sees them.
+/// What one server lists of one kind, as naming sees it.
 #[derive(Clone, Debug)]
 pub struct Named<'a> {
     /// The server.
     pub server: &'a ServerName,
     /// What stands for it in exposed names: its prefix, or its own name.
     pub prefix: &'a str,
-    /// The names of its tools, in its own order.
-    pub tools: Vec<&'a str>,
+    /// The keys at the server, in its own order.
+    pub keys: Vec<&'a str>,
 }
 
 /// Something about names that a user should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NamingProblem {
-    /// A server lists two tools of the same name; the first one counts.
+    /// A server lists the same twice; the first one counts.
     Twice {
         /// The server.
         server: ServerName,
-        /// The name of the tool there.
-        tool: String,
+        /// What it is.
+        kind: Kind,
+        /// Its key there.
+        key: String,
     },
-    /// The usual name was taken, so the tool is exposed under another one.
+    /// The usual name was taken, so it is exposed under another one.
     Taken {
         /// The server.
         server: ServerName,
-        /// The name of the tool there.
-        tool: String,
+        /// What it is.
+        kind: Kind,
+        /// Its key there.
+        key: String,
         /// The name that was taken.
         wanted: String,
         /// The name it has instead.
@@ -45,6 +50,8 @@ pub enum NamingProblem {
     TooLong {
         /// The server.
         server: ServerName,
+        /// What it is.
+        kind: Kind,
         /// The exposed name.
         exposed: String,
     },
@@ -53,66 +60,100 @@ pub enum NamingProblem {
 impl fmt::Display for NamingProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Twice { server, tool } => {
-                write!(f, "server {server} lists two tools named {tool:?}; the first one is used")
+            Self::Twice { server, kind, key } => {
+                let noun = kind.noun();
+                write!(f, "server {server} lists the {noun} {key:?} twice; the first one is used")
             }
-            Self::Taken { server, tool, wanted, exposed } => {
-                write!(f, "tool {tool:?} of server {server} is exposed as {exposed:?}: {wanted:?} is taken")
+            Self::Taken { server, kind, key, wanted, exposed } => {
+                let noun = kind.noun();
+                write!(f, "{noun} {key:?} of server {server} is exposed as {exposed:?}: {wanted:?} is taken")
             }
-            Self::TooLong { server, exposed } => write!(
+            Self::TooLong { server, kind, exposed } => write!(
                 f,
-                "tool name {exposed:?} of server {server} has more than {LONGEST_NAME} characters, \
-                 which common clients refuse; set a shorter spec.toolPrefix"
+                "{} name {exposed:?} of server {server} has more than {LONGEST_NAME} characters, \
+                 which common clients refuse; set a shorter spec.toolPrefix",
+                kind.noun()
             ),
         }
     }
 }
 
-/// Exposed names for the tools of `servers`, which must be sorted by name: for each server in turn, for each of its
-/// tools in turn, the name or `None` where the tool is left out.
+/// Exposed names of tools or prompts of `servers`, which must be sorted by name: for each server in turn, for each of
+/// its keys in turn, the name or `None` where it is left out.
 ///
 /// A tool is called `<lead>_<prefix>_<tool>`; where its own name begins with the prefix already, that is not repeated,
 /// unless two tools would then be called the same. The same input always gives the same names.
-pub fn expose(lead: &str, servers: &[Named<'_>]) -> (Vec<Vec<Option<String>>>, Vec<NamingProblem>) {
-    let mut problems = Vec::new();
+pub fn expose(
+    lead: &str,
+    kind: Kind,
+    servers: &[Named<'_>],
+) -> (Vec<Vec<Option<String>>>, Vec<NamingProblem>) {
     // How many tools would have each full and each short name: a short name is used where it is alone.
     let mut wanted: HashMap<String, usize> = HashMap::new();
     for server in servers {
-        for tool in &server.tools {
-            *wanted.entry(full(lead, server.prefix, tool)).or_default() += 1;
-            if let Some(short) = short(lead, server.prefix, tool) {
+        for key in &server.keys {
+            *wanted.entry(full(lead, server.prefix, key)).or_default() += 1;
+            if let Some(short) = short(lead, server.prefix, key) {
                 *wanted.entry(short).or_default() += 1;
             }
         }
     }
+    let usual = |server: &Named<'_>, key: &str| {
+        let short = short(lead, server.prefix, key).filter(|name| wanted.get(name) == Some(&1));
+        short.unwrap_or_else(|| full(lead, server.prefix, key))
+    };
+    let other = |server: &Named<'_>, key: &str| full(lead, server.server.as_str(), key);
+    let numbered = |other: &str, number: u64| format!("{other}_{number}");
+    let (names, mut problems) = assign(kind, servers, usual, other, numbered);
+    for (server, names) in servers.iter().zip(&names) {
+        for exposed in names.iter().flatten().filter(|name| name.chars().count() > LONGEST_NAME) {
+            let (server, exposed) = (server.server.clone(), exposed.clone());
+            problems.push(NamingProblem::TooLong { server, kind, exposed });
+        }
+    }
+    (names, problems)
+}
+
+/// Exposed URIs, or URI templates, as [`expose`] does it for names: they stay as they are, but for those that an earlier
+/// server has too, which get `<server>+` in front.
+pub fn expose_uris(kind: Kind, servers: &[Named<'_>]) -> (Vec<Vec<Option<String>>>, Vec<NamingProblem>) {
+    let usual = |_: &Named<'_>, uri: &str| uri.to_owned();
+    let other = |server: &Named<'_>, uri: &str| format!("{}+{uri}", server.server);
+    let numbered = |other: &str, number: u64| {
+        // The number, too, stands before the URI: what is in front is all that differs.
+        let (server, uri) = other.split_once('+').unwrap_or_default();
+        format!("{server}+{number}+{uri}")
+    };
+    assign(kind, servers, usual, other, numbered)
+}
+
+fn assign(
+    kind: Kind,
+    servers: &[Named<'_>],
+    usual: impl Fn(&Named<'_>, &str) -> String,
+    other: impl Fn(&Named<'_>, &str) -> String,
+    numbered: impl Fn(&str, u64) -> String,
+) -> (Vec<Vec<Option<String>>>, Vec<NamingProblem>) {
+    let mut problems = Vec::new();
     let mut taken: HashSet<String> = HashSet::new();
     let mut names = Vec::with_capacity(servers.len());
     for server in servers {
         let mut own: HashSet<&str> = HashSet::new();
-        let mut exposed_names = Vec::with_capacity(server.tools.len());
-        for tool in &server.tools {
-            if !own.insert(tool) {
-                problems
-                    .push(NamingProblem::Twice { server: server.server.clone(), tool: (*tool).to_owned() });
+        let mut exposed_names = Vec::with_capacity(server.keys.len());
+        for key in &server.keys {
+            if !own.insert(key) {
+                let (server, key) = (server.server.clone(), (*key).to_owned());
+                problems.push(NamingProblem::Twice { server, kind, key });
                 exposed_names.push(None);
                 continue;
             }
-            let short = short(lead, server.prefix, tool).filter(|name| wanted.get(name) == Some(&1));
-            let usual = short.unwrap_or_else(|| full(lead, server.prefix, tool));
-            let exposed = free(&taken, &usual, || full(lead, server.server.as_str(), tool));
-            if exposed != usual {
-                problems.push(NamingProblem::Taken {
-                    server: server.server.clone(),
-                    tool: (*tool).to_owned(),
-                    wanted: usual,
-                    exposed: exposed.clone(),
-                });
-            }
-            if exposed.chars().count() > LONGEST_NAME {
-                problems
-                    .push(NamingProblem::TooLong { server: server.server.clone(), exposed: exposed.clone() });
-            }
+            let wanted = usual(server, key);
+            let exposed = free(&taken, &wanted, || other(server, key), &numbered);
             taken.insert(exposed.clone());
+            if exposed != wanted {
+                let (server, key, exposed) = (server.server.clone(), (*key).to_owned(), exposed.clone());
+                problems.push(NamingProblem::Taken { server, kind, key, wanted, exposed });
+            }
             exposed_names.push(Some(exposed));
         }
         names.push(exposed_names);
@@ -130,7 +171,12 @@ fn short(lead: &str, prefix: &str, tool: &str) -> Option<String> {
 }
 
 /// `usual` where it is free, else `other`, else `other` with the first free number.
-fn free(taken: &HashSet<String>, usual: &str, other: impl Fn() -> String) -> String {
+fn free(
+    taken: &HashSet<String>,
+    usual: &str,
+    other: impl Fn() -> String,
+    numbered: impl Fn(&str, u64) -> String,
+) -> String {
     if !taken.contains(usual) {
         return usual.to_owned();
     }
@@ -138,7 +184,7 @@ fn free(taken: &HashSet<String>, usual: &str, other: impl Fn() -> String) -> Str
     if !taken.contains(&other) {
         return other;
     }
-    let mut numbered = (2_u64..).map(|number| format!("{other}_{number}"));
+    let mut numbered = (2_u64..).map(|number| numbered(&other, number));
     numbered.find(|name| !taken.contains(name)).unwrap_or(other)
 }
 
@@ -153,9 +199,9 @@ mod tests {
             servers.iter().map(|(name, prefix, tools)| (name.parse().unwrap(), *prefix, *tools)).collect();
         let named: Vec<Named<'_>> = owned
             .iter()
-            .map(|(server, prefix, tools)| Named { server, prefix, tools: tools.to_vec() })
+            .map(|(server, prefix, tools)| Named { server, prefix, keys: tools.to_vec() })
             .collect();
-        let (names, problems) = expose("x", &named);
+        let (names, problems) = expose("x", Kind::Tool, &named);
         (names.into_iter().flatten().collect(), problems.iter().map(ToString::to_string).collect())
     }
 
@@ -194,7 +240,7 @@ mod tests {
     fn a_tool_listed_twice_is_exposed_once() {
         let (exposed, problems) = names(&[("a", "a", &["t", "t"])]);
         assert_eq!(exposed, [Some("x_a_t".to_owned()), None]);
-        assert_eq!(problems, [r#"server a lists two tools named "t"; the first one is used"#]);
+        assert_eq!(problems, [r#"server a lists the tool "t" twice; the first one is used"#]);
     }
 
     #[test]
@@ -202,6 +248,23 @@ mod tests {
         let long = "t".repeat(61);
         let (_, problems) = names(&[("a", "a", &[&long])]);
         assert!(problems[0].contains("more than 64 characters"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_uri_stays_as_it_is_but_for_later_servers() {
+        let names: Vec<ServerName> = ["a", "b", "c"].map(|name| name.parse().unwrap()).into();
+        let named: Vec<Named<'_>> = [vec!["f:1", "b+f:1"], vec!["f:1", "f:2", "f:2"], vec!["f:1"]]
+            .into_iter()
+            .zip(&names)
+            .map(|(keys, server)| Named { server, prefix: "p", keys })
+            .collect();
+        let (uris, problems) = expose_uris(Kind::Resource, &named);
+        let uris: Vec<Option<&str>> = uris.iter().flatten().map(Option::as_deref).collect();
+        let expected = [Some("f:1"), Some("b+f:1"), Some("b+2+f:1"), Some("f:2"), None, Some("c+f:1")];
+        assert_eq!(uris, expected);
+        assert_eq!(problems.len(), 3);
+        let taken = r#"resource "f:1" of server c is exposed as "c+f:1": "f:1" is taken"#;
+        assert_eq!(problems[2].to_string(), taken);
     }
 
     proptest! {
@@ -219,10 +282,10 @@ mod tests {
             let named: Vec<Named<'_>> = owned
                 .iter()
                 .map(|(server, prefix, tools)| {
-                    Named { server, prefix, tools: tools.iter().map(String::as_str).collect() }
+                    Named { server, prefix, keys: tools.iter().map(String::as_str).collect() }
                 })
                 .collect();
-            let (names, _) = expose("x", &named);
+            let (names, _) = expose("x", Kind::Tool, &named);
             let mut exposed: Vec<String> = names.into_iter().flatten().flatten().collect();
             let count = exposed.len();
             exposed.sort();

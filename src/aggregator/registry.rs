@@ -78,8 +78,8 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregator::catalogue::Tool;
     use crate::aggregator::link::Limits;
+    use crate::aggregator::offer::Offer;
 
     #[test]
     fn taking_out_what_is_not_there_is_no_change() {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn member(link: Arc<Link>) -> Member {
-        let tools = Arc::from([Tool::parse(r#"{"name":"t"}"#.into()).unwrap()]);
-        Member { prefix: "a".to_owned(), link, tools }
+        let offer = Arc::new(Offer::of_tools(&[r#"{"name":"t"}"#]).unwrap());
+        Member { prefix: "a".to_owned(), link, offer }
     }
 }

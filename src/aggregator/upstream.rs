@@ -1,6 +1,7 @@
-//! One session with one server: opening it, listing its tools, and what the server says outside of calls.
+//! One session with one server: opening it, listing what it offers, and what the server says outside of calls.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -10,8 +11,8 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument as _, debug, info_span};
 
-use super::catalogue::{InvalidTool, Tool};
-use super::link::Limits;
+use super::link::{Limits, Link};
+use super::offer::{InvalidItem, Item, Kind, List, Offer, PerKind};
 use crate::mcpserver::ServerName;
 use crate::wire::client::{ClientConfig, ClientError, Pool, Session};
 use crate::wire::json;
@@ -43,7 +44,19 @@ pub struct Upstream {
     closed: CancellationToken,
     said: Arc<ServerSide>,
     calls: TaskTracker,
-    has_tools: bool,
+    /// What the server said of itself; without lists.
+    introduction: Offer,
+}
+
+/// What it takes to open sessions with a server.
+#[derive(Clone, Debug)]
+pub struct Dialer {
+    /// Connections.
+    pub pool: Pool,
+    /// Where the server is.
+    pub config: ClientConfig,
+    /// Tasks of sessions run on it.
+    pub tracker: TaskTracker,
 }
 
 impl Upstream {
@@ -55,32 +68,20 @@ impl Upstream {
     /// # Errors
     ///
     /// See [`ConnectError`].
-    pub async fn connect(
-        server: ServerName,
-        pool: Pool,
-        config: ClientConfig,
-        limits: Limits,
-        tracker: TaskTracker,
-    ) -> Result<Arc<Self>, ConnectError> {
-        let timeout = limits.timeout;
+    pub async fn connect(link: &Link, dialer: Dialer) -> Result<Arc<Self>, ConnectError> {
+        let server = link.server().clone();
+        let timeout = link.limits().timeout;
+        let Dialer { pool, config, tracker } = dialer;
         let opening = open(pool, config, &tracker);
         let (session, answer) =
             tokio::time::timeout(timeout, opening).await.map_err(|_| ConnectError::Timeout(timeout))??;
-        let result = match answer.view() {
-            View::Response { outcome: Ok(result), .. } => result,
-            View::Response { outcome: Err(error), .. } => {
-                return Err(ConnectError::Refused(error_text(error)));
-            }
-            _ => return Err(ConnectError::Protocol("initialize was not answered".to_owned())),
-        };
-        let invalid = |error: serde_json::Error| ConnectError::Protocol(error.to_string());
-        let [capabilities] = json::members(result, ["capabilities"]).map_err(invalid)?;
-        let [tools] = json::members(capabilities.unwrap_or("{}"), ["tools"]).map_err(invalid)?;
+        let result = answer_of("initialize", &answer)?;
+        let introduction = Offer::parse(&answer.text().slice_ref(result)).map_err(invalid)?;
 
         let (outbox, receiver) = mpsc::channel(OUTBOX);
         let session = Arc::new(session);
         let lost = CancellationToken::new();
-        let said = Arc::new(ServerSide { tools_changed: Notify::new(), outbox });
+        let said = Arc::new(ServerSide { changed: PerKind::default(), woken: Notify::new(), outbox });
         let span = info_span!("upstream", %server);
         // They hold the session and not the upstream: when that is dropped, they end, and the session is closed.
         let listening = listen(Arc::clone(&session), Arc::clone(&said), lost.clone());
@@ -93,7 +94,7 @@ impl Upstream {
             closed: CancellationToken::new(),
             said,
             calls: TaskTracker::new(),
-            has_tools: tools.is_some_and(|tools| tools != "null"),
+            introduction,
         }))
     }
 
@@ -138,50 +139,93 @@ impl Upstream {
         self.closed.cancelled().await;
     }
 
-    /// Waits until the server says that its tools have changed. What was said while nobody waited counts once.
-    pub async fn tools_changed(&self) {
-        self.said.tools_changed.notified().await;
+    /// Waits until the server says that a list has changed. What was said while nobody waited counts once.
+    pub async fn lists_changed(&self) {
+        self.said.woken.notified().await;
     }
 
-    /// All tools of the server, from all pages.
+    /// What the server offers: all its lists, from all pages.
     ///
     /// # Errors
     ///
-    /// See [`ConnectError`]. A server that has no tools is none: the list is empty.
-    pub async fn list_tools(&self, limits: Limits) -> Result<Arc<[Tool]>, ConnectError> {
-        if !self.has_tools {
-            return Ok(Arc::from([]));
-        }
-        let timeout = limits.timeout;
-        tokio::time::timeout(timeout, self.read_pages()).await.map_err(|_| ConnectError::Timeout(timeout))?
+    /// Its tools cannot be listed. Other lists that fail are empty, and the log says why: the tools of a server that
+    /// cannot list its prompts are of use.
+    pub async fn offer(&self, limits: Limits) -> Result<Offer, ConnectError> {
+        self.relist(&self.introduction, Kind::ALL.map(|_| true), limits).await
     }
 
-    async fn read_pages(&self) -> Result<Arc<[Tool]>, ConnectError> {
-        let mut tools = Vec::new();
-        let mut params = String::from("{}");
-        for _ in 0..MOST_PAGES {
-            let id = self.session.next_id();
-            let request = rpc::request(id, "tools/list", &params);
-            let answer = self.session.request(request, id, &mut |message| self.said.take(message)).await?;
-            let result = match answer.view() {
-                View::Response { outcome: Ok(result), .. } => result,
-                View::Response { outcome: Err(error), .. } => {
-                    return Err(ConnectError::Refused(error_text(error)));
+    /// `offer` with the lists of which the server has said that they have changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`offer`](Self::offer).
+    pub async fn changed_offer(&self, offer: &Offer, limits: Limits) -> Result<Offer, ConnectError> {
+        let changed = Kind::ALL.map(|kind| self.said.changed[kind].swap(false, Ordering::AcqRel));
+        self.relist(offer, changed, limits).await
+    }
+
+    async fn relist(&self, offer: &Offer, wanted: [bool; 4], limits: Limits) -> Result<Offer, ConnectError> {
+        let list = async |kind: Kind| {
+            if !wanted[kind as usize] {
+                return Ok(offer.lists[kind].clone());
+            }
+            if !offer.has(kind.capability()) {
+                return Ok(List::of(kind, []));
+            }
+            let listing = tokio::time::timeout(limits.timeout, self.read_pages(kind));
+            match listing.await.unwrap_or(Err(ConnectError::Timeout(limits.timeout))) {
+                Err(error) if kind != Kind::Tool => {
+                    // Servers that have resources and no templates often know nothing of them.
+                    debug!(server = %self.server, %error, method = kind.method(), "a list is left empty");
+                    Ok(List::of(kind, []))
                 }
-                _ => return Err(ConnectError::Protocol("tools/list was not answered".to_owned())),
-            };
-            let invalid = |error: serde_json::Error| ConnectError::Protocol(error.to_string());
-            let [page, cursor] = json::members(result, ["tools", "nextCursor"]).map_err(invalid)?;
-            let page = page.ok_or_else(|| ConnectError::Protocol("tools/list has no tools".to_owned()))?;
+                listed => listed,
+            }
+        };
+        let (tools, prompts, resources, templates) = tokio::try_join!(
+            list(Kind::Tool),
+            list(Kind::Prompt),
+            list(Kind::Resource),
+            list(Kind::Template)
+        )?;
+        let mut lists = [tools, prompts, resources, templates].into_iter();
+        let mut offer = offer.clone();
+        for kind in Kind::ALL {
+            offer.lists[kind] = lists.next().unwrap_or_else(|| List::of(kind, []));
+        }
+        Ok(offer)
+    }
+
+    async fn read_pages(&self, kind: Kind) -> Result<List, ConnectError> {
+        let method = kind.method();
+        let mut items = Vec::new();
+        let mut params = String::from("{}");
+        for page_number in 0..MOST_PAGES {
+            let answer = self.ask(method, &params).await?;
+            let result = answer_of(method, &answer)?;
+            let [page, cursor] = json::members(result, [kind.member(), "nextCursor"]).map_err(invalid)?;
+            let page = page.ok_or_else(|| {
+                ConnectError::Protocol(format!("the answer to {method} has no {}", kind.member()))
+            })?;
             for raw in json::elements(page).map_err(invalid)? {
-                tools.push(Tool::parse(answer.text().slice_ref(raw))?);
+                items.push(Item::parse(kind, answer.text().slice_ref(raw))?);
             }
             match cursor {
-                None | Some("null") => return Ok(tools.into()),
+                None | Some("null") if page_number == 0 => {
+                    return Ok(List { items: items.into(), result: answer.text().slice_ref(result) });
+                }
+                None | Some("null") => return Ok(List::of(kind, items)),
                 Some(cursor) => params = format!(r#"{{"cursor":{cursor}}}"#),
             }
         }
-        Err(ConnectError::Protocol(format!("tools/list has more than {MOST_PAGES} pages")))
+        Err(ConnectError::Protocol(format!("{method} has more than {MOST_PAGES} pages")))
+    }
+
+    /// Asks the server something of our own.
+    async fn ask(&self, method: &str, params: &str) -> Result<Message, ClientError> {
+        let id = self.session.next_id();
+        let request = rpc::request(id, method, params);
+        self.session.request(request, id, &mut |message| self.said.take(message)).await
     }
 
     /// Closes the session: the server may forget it, and ends what belongs to it.
@@ -221,7 +265,10 @@ impl Drop for Upstream {
 /// What the server says outside of calls, and what it is answered.
 #[derive(Debug)]
 struct ServerSide {
-    tools_changed: Notify,
+    /// The lists of which the server has said that they have changed.
+    changed: PerKind<AtomicBool>,
+    /// One of them has.
+    woken: Notify,
     outbox: mpsc::Sender<ByteString>,
 }
 
@@ -229,7 +276,13 @@ impl ServerSide {
     fn take(&self, message: Message) {
         match message.view() {
             View::Notification { method: "notifications/tools/list_changed", .. } => {
-                self.tools_changed.notify_one();
+                self.list_changed(&[Kind::Tool]);
+            }
+            View::Notification { method: "notifications/prompts/list_changed", .. } => {
+                self.list_changed(&[Kind::Prompt]);
+            }
+            View::Notification { method: "notifications/resources/list_changed", .. } => {
+                self.list_changed(&[Kind::Resource, Kind::Template]);
             }
             View::Request { id, method: "ping", .. } => self.reply(rpc::result(id, "{}")),
             View::Request { id, method, .. } => {
@@ -243,6 +296,13 @@ impl ServerSide {
             }
             View::Notification { .. } | View::Response { .. } => debug!(?message, "belongs to no call"),
         }
+    }
+
+    fn list_changed(&self, kinds: &[Kind]) {
+        for kind in kinds {
+            self.changed[*kind].store(true, Ordering::Release);
+        }
+        self.woken.notify_one();
     }
 
     fn reply(&self, text: ByteString) {
@@ -310,6 +370,19 @@ async fn open(
     }
 }
 
+/// The result in the answer to a request of ours.
+fn answer_of<'a>(method: &str, answer: &'a Message) -> Result<&'a str, ConnectError> {
+    match answer.view() {
+        View::Response { outcome: Ok(result), .. } => Ok(result),
+        View::Response { outcome: Err(error), .. } => Err(ConnectError::Refused(error_text(error))),
+        _ => Err(ConnectError::Protocol(format!("{method} was not answered"))),
+    }
+}
+
+fn invalid(error: serde_json::Error) -> ConnectError {
+    ConnectError::Protocol(error.to_string())
+}
+
 /// The message of a JSON-RPC error, or all of it where it has none.
 fn error_text(error: &str) -> String {
     let message = json::members(error, ["message"]).ok().and_then(|[message]| json::string(message?));
@@ -340,7 +413,7 @@ pub enum ConnectError {
     /// It does not speak MCP as it should.
     #[error("the server does not speak MCP as it should: {0}")]
     Protocol(String),
-    /// It lists what is no tool.
+    /// It lists what is not what the list is of.
     #[error(transparent)]
-    Tool(#[from] InvalidTool),
+    Item(#[from] InvalidItem),
 }

@@ -8,11 +8,9 @@ use tokio::sync::watch;
 
 use super::token::Token;
 use crate::aggregator::endpoint::Aggregate;
+use crate::aggregator::scope::{ALL_PATH, Scope};
 use crate::reconciler::{Front, Statuses};
 use crate::wire::server::{Body, HostPolicy, StreamableHttp};
-
-/// The path of the aggregate.
-pub(super) const AGGREGATE_PATH: &str = "/mcp";
 
 /// Everything that a request may ask for.
 pub(super) struct Surface {
@@ -26,7 +24,7 @@ pub(super) struct Surface {
 impl Surface {
     /// Answers one request.
     pub(super) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        if request.uri().path() == AGGREGATE_PATH {
+        if self.is_mcp(request.uri().path()) {
             if let Some(token) = &self.token
                 && !token.is_in(request.headers())
             {
@@ -44,8 +42,19 @@ impl Surface {
             "/readyz" => self.readiness(),
             path => text(
                 StatusCode::NOT_FOUND,
-                format!("nothing at {path}; the MCP endpoint is {AGGREGATE_PATH}\n"),
+                format!(
+                    "nothing at {path}; the MCP endpoint is {ALL_PATH}, that of one server alone {ALL_PATH}/<server>\n"
+                ),
             ),
+        }
+    }
+
+    /// Whether there is an MCP endpoint at `path`: that of all servers, or of one that is defined.
+    fn is_mcp(&self, path: &str) -> bool {
+        match Scope::of_path(path) {
+            Some(Scope::All) => true,
+            Some(Scope::Server(server)) => self.statuses.borrow().contains_key(&server),
+            None => false,
         }
     }
 

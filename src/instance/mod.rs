@@ -36,6 +36,7 @@ use tracing::{debug, info, warn};
 use crate::admin::control::{ControlListener, SOCKET};
 use crate::aggregator::endpoint::Aggregate;
 use crate::aggregator::registry::Registry;
+use crate::aggregator::scope::ALL_PATH;
 use crate::binary_resolver::{Progress, Resolver, Version};
 use crate::bridge::{Bridge, BridgeSettings};
 use crate::config::{Settings, dirs};
@@ -247,7 +248,7 @@ impl Instance {
 
         let info = InstanceInfo {
             schema: 1,
-            url: format!("http://{address}{}", http::AGGREGATE_PATH),
+            url: format!("http://{address}{}", ALL_PATH),
             pid: std::process::id(),
             runtime_dir: runtime_dir.path().to_owned(),
             token_file: settings.aggregator.token_file.value.clone(),

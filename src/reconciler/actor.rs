@@ -17,12 +17,13 @@ use tracing::debug;
 
 use super::held::RouteLease;
 use super::status::{Board, ServerState};
-use crate::aggregator::catalogue::{Member, Tool};
+use crate::aggregator::catalogue::Member;
 use crate::aggregator::link::{Limits, Link};
+use crate::aggregator::offer::{Kind, Offer};
 use crate::aggregator::registry::Registry;
-use crate::aggregator::upstream::{ConnectError, Upstream};
+use crate::aggregator::upstream::{ConnectError, Dialer, Upstream};
 use crate::bridge::Bridge;
-use crate::mcpserver::{Definition, ServerName, Transport};
+use crate::mcpserver::{Definition, Transport};
 use crate::wire::client::{ClientConfig, Origin, Pool};
 use crate::yaml_applier::ROUTE_HEADER;
 
@@ -200,10 +201,10 @@ struct Task {
     waiting: Vec<Settled>,
 }
 
-/// A session that is open, and its tools.
+/// A session that is open, and what the server offers in it.
 struct Opened {
     upstream: Arc<Upstream>,
-    tools: Arc<[Tool]>,
+    offer: Arc<Offer>,
     /// Its route stays while it lives.
     lease: Option<Arc<RouteLease>>,
 }
@@ -287,9 +288,9 @@ impl Task {
     async fn serve(&mut self, session: Opened) -> Next {
         self.was_open = true;
         self.link.set(Some(Arc::clone(&session.upstream)));
-        self.publish(&session.tools);
-        let Opened { upstream, tools, lease } = session;
-        let next = self.serve_until(&upstream, tools).await;
+        self.publish(&session.offer);
+        let Opened { upstream, offer, lease } = session;
+        let next = self.serve_until(&upstream, offer).await;
         let drain = self.shared.drain;
         match &next {
             // The new session takes the calls before the old one is closed.
@@ -317,7 +318,7 @@ impl Task {
         next
     }
 
-    async fn serve_until(&mut self, upstream: &Arc<Upstream>, mut tools: Arc<[Tool]>) -> Next {
+    async fn serve_until(&mut self, upstream: &Arc<Upstream>, mut offer: Arc<Offer>) -> Next {
         let opened = Instant::now();
         // A list that is being read anew, and a session by another way that is being opened; everything else is heard
         // meanwhile.
@@ -342,15 +343,16 @@ impl Task {
                     Ok(new) => Next::Serve(new),
                     Err(error) => Next::Wait(error),
                 },
-                () = upstream.tools_changed(), if listing.is_terminated() => {
-                    listing.set(list_again(Arc::clone(upstream), self.link.limits()).fuse());
+                () = upstream.lists_changed(), if listing.is_terminated() => {
+                    let again = list_again(Arc::clone(upstream), Arc::clone(&offer), self.link.limits());
+                    listing.set(again.fuse());
                 }
                 listed = &mut listing, if !listing.is_terminated() => match listed {
                     Ok(new) => {
-                        tools = new;
-                        self.publish(&tools);
+                        offer = new;
+                        self.publish(&offer);
                     }
-                    Err(error) => self.degrade(&error, tools.len()),
+                    Err(error) => self.degrade(&error, &offer),
                 },
                 () = sleep_until(opened + self.shared.retry.healthy_after), if self.failures > 0 => {
                     self.failures = 0;
@@ -358,7 +360,7 @@ impl Task {
                 command = self.commands.recv() => match command {
                     Some(Command::Update(definition)) => {
                         self.take_over(definition);
-                        self.publish(&tools);
+                        self.publish(&offer);
                     }
                     Some(Command::Change(definition, approach)) => {
                         self.take_another_way(definition, approach);
@@ -427,11 +429,12 @@ impl Task {
             route_marker: Some(http::HeaderName::from_static(ROUTE_HEADER)),
             max_message: MAX_MESSAGE,
         };
-        let (name, shared, limits) =
-            (self.definition.name.clone(), Arc::clone(&self.shared), self.link.limits());
+        let (pool, tracker) = (self.shared.pool.clone(), self.shared.tracker.clone());
+        let dialer = Dialer { pool, config, tracker };
+        let link = Arc::clone(&self.link);
         async move {
-            let (upstream, tools) = open(name, shared, config, limits).await?;
-            Ok(Opened { upstream, tools, lease })
+            let (upstream, offer) = open(link, dialer).await?;
+            Ok(Opened { upstream, offer, lease })
         }
     }
 
@@ -452,15 +455,15 @@ impl Task {
         self.link.set(None);
     }
 
-    fn publish(&mut self, tools: &Arc<[Tool]>) {
+    fn publish(&mut self, offer: &Arc<Offer>) {
         let definition = &self.definition;
         let prefix =
             definition.tool_prefix.as_ref().map_or(definition.name.as_str(), |prefix| prefix.as_str());
         let member =
-            Member { prefix: prefix.to_owned(), link: Arc::clone(&self.link), tools: Arc::clone(tools) };
+            Member { prefix: prefix.to_owned(), link: Arc::clone(&self.link), offer: Arc::clone(offer) };
         self.shared.registry.publish(member);
         let state = if self.is_stdio() { ServerState::Running } else { ServerState::Connected };
-        self.set_state(state, tools.len());
+        self.set_state(state, tools(offer));
         for waiting in self.waiting.drain(..) {
             // Whoever asked may have lost interest.
             let _ = waiting.send(Ok(()));
@@ -468,9 +471,9 @@ impl Task {
     }
 
     /// The old list stays: the server has not told another.
-    fn degrade(&self, error: &ConnectError, tools: usize) {
-        let reason = format!("its tools have changed and cannot be listed: {}", self.explain(error));
-        self.set_state(ServerState::Degraded { reason }, tools);
+    fn degrade(&self, error: &ConnectError, offer: &Offer) {
+        let reason = format!("what it offers has changed and cannot be listed: {}", self.explain(error));
+        self.set_state(ServerState::Degraded { reason }, tools(offer));
     }
 
     fn set_state(&self, state: ServerState, tools: usize) {
@@ -496,10 +499,19 @@ impl Task {
     }
 }
 
-/// Lists the tools of a server that says that they have changed. One that says so all the time is not asked all the time.
-async fn list_again(upstream: Arc<Upstream>, limits: Limits) -> Result<Arc<[Tool]>, ConnectError> {
+/// Lists again what a server says has changed. One that says so all the time is not asked all the time.
+async fn list_again(
+    upstream: Arc<Upstream>,
+    offer: Arc<Offer>,
+    limits: Limits,
+) -> Result<Arc<Offer>, ConnectError> {
     sleep(LIST_AGAIN).await;
-    upstream.list_tools(limits).await
+    upstream.changed_offer(&offer, limits).await.map(Arc::new)
+}
+
+/// How many tools there are.
+fn tools(offer: &Offer) -> usize {
+    offer.lists[Kind::Tool].items.len()
 }
 
 /// Lets calls in flight end, and closes a session; then its route can go.
@@ -514,16 +526,10 @@ async fn close(upstream: Arc<Upstream>, lease: Option<Arc<RouteLease>>, patience
     drop(lease);
 }
 
-async fn open(
-    name: ServerName,
-    shared: Arc<Shared>,
-    config: ClientConfig,
-    limits: Limits,
-) -> Result<(Arc<Upstream>, Arc<[Tool]>), ConnectError> {
-    let upstream =
-        Upstream::connect(name, shared.pool.clone(), config, limits, shared.tracker.clone()).await?;
-    match upstream.list_tools(limits).await {
-        Ok(tools) => Ok((upstream, tools)),
+async fn open(link: Arc<Link>, dialer: Dialer) -> Result<(Arc<Upstream>, Arc<Offer>), ConnectError> {
+    let upstream = Upstream::connect(&link, dialer).await?;
+    match upstream.offer(link.limits()).await {
+        Ok(offer) => Ok((upstream, Arc::new(offer))),
         Err(error) => {
             if let Err(error) = upstream.close().await {
                 debug!(%error, "the session could not be closed in order");

@@ -44,11 +44,16 @@ pub fn span(whole: &str, part: &str) -> Range<usize> {
 ///
 /// Ranges must lie on character boundaries and must not overlap; they may come in any order. An empty range inserts.
 pub fn splice<const N: usize>(text: &str, mut edits: [(Range<usize>, &str); N]) -> ByteString {
+    splice_all(text, &mut edits)
+}
+
+/// As [`splice`], for edits of which it is not known how many there are. They are sorted.
+pub fn splice_all(text: &str, edits: &mut [(Range<usize>, &str)]) -> ByteString {
     edits.sort_by_key(|(range, _)| range.start);
     let added: usize = edits.iter().map(|(_, new)| new.len()).sum();
     let mut out = String::with_capacity(text.len() + added);
     let mut position = 0;
-    for (range, new) in edits {
+    for (range, new) in edits.iter() {
         debug_assert!(range.start >= position, "edits overlap");
         out.push_str(&text[position..range.start]);
         out.push_str(new);
@@ -71,6 +76,14 @@ pub fn string(raw: &str) -> Option<Cow<'_, str>> {
 /// `text` as a JSON string with its quotes.
 pub fn quoted(text: &str) -> String {
     serde_json::Value::String(text.to_owned()).to_string()
+}
+
+/// Whether the JSON object `object` has no members.
+pub fn is_empty_object(object: &str) -> bool {
+    object
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'))
+        .is_some_and(|inner| inner.trim().is_empty())
 }
 
 /// The raw texts of the elements of a JSON array.

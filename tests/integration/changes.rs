@@ -11,6 +11,7 @@ use super::support::sidegate::Builder;
 use super::support::{McpClient, Sidegate, Upstream, eventually, leaks, within};
 
 const CHANGED: &str = "notifications/tools/list_changed";
+const OTHERS: [&str; 2] = ["notifications/prompts/list_changed", "notifications/resources/list_changed"];
 
 /// An instance with servers that nobody touches, and a client that hears of changes.
 struct Watched {
@@ -27,19 +28,31 @@ impl Watched {
         Self { sidegate, client, stream }
     }
 
-    /// Waits for the next message, which must say that the tools have changed; gives the names as they are then.
+    /// Waits until it is said that the tools have changed; gives the names as they are then.
     ///
     /// A second message for the change before would come here, when the list is still the old one.
     async fn changed(&mut self) -> Vec<String> {
-        let message = self.stream.next_message().await.expect("the stream is open");
-        assert_eq!(message.envelope().method.as_deref(), Some(CHANGED), "{}", message.raw());
+        let method = self.next_change().await;
+        assert_eq!(method.as_deref(), Some(CHANGED));
         self.client.tool_names().await
     }
 
     /// Ends the session: its stream must not hold another message.
     async fn nothing_more(mut self) {
         assert!(self.client.delete().await.is_success());
-        assert_eq!(self.stream.next_message().await, None, "a change was told twice");
+        assert_eq!(self.next_change().await, None, "a change was told twice");
+    }
+
+    /// The next message. Said of the change before, once each, may come first that prompts and resources have changed.
+    async fn next_change(&mut self) -> Option<String> {
+        let mut others = Vec::new();
+        loop {
+            let method = self.stream.next_message().await?.envelope().method?;
+            if !OTHERS.contains(&method.as_str()) || others.contains(&method) {
+                return Some(method);
+            }
+            others.push(method);
+        }
     }
 
     /// The process of a server that is `everything`.

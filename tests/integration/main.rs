@@ -30,6 +30,8 @@ mod run;
 #[cfg(test)]
 mod shutdown;
 #[cfg(test)]
+mod single;
+#[cfg(test)]
 mod soak;
 #[cfg(test)]
 mod subprocess;

@@ -1,0 +1,150 @@
+//! The relay of one request.
+//!
+//! What differs between what the client sent and what the server gets is the id, the name or URI and the progress
+//! token; on the way back the id, and the token in progress. Everything else is the same bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::client::Call;
+use super::request::{ClientRequest, Edit};
+use super::upstream::Upstream;
+use crate::wire::client::ClientError;
+use crate::wire::json;
+use crate::wire::message::{Message, View};
+use crate::wire::rpc::{self, RpcError};
+use crate::wire::server::Reply;
+use crate::wire::stream::Weight;
+
+/// Waits between tries of a call of which nothing was sent.
+const FIRST_RETRY: Duration = Duration::from_millis(10);
+const LONGEST_RETRY: Duration = Duration::from_millis(250);
+
+/// A request on its way to its server and back.
+pub(super) struct Relay<'r> {
+    pub(super) request: &'r ClientRequest<'r>,
+    /// What is exchanged besides id and token.
+    pub(super) edits: &'r [Edit],
+    pub(super) call: &'r Arc<Call>,
+    pub(super) reply: &'r Reply,
+}
+
+impl Relay<'_> {
+    /// The server's answer, with the server's id. `None` where the call was cancelled: the server has been told then,
+    /// and there is no answer.
+    pub(super) async fn run(&self) -> Option<Result<Message, RpcError>> {
+        let Call { link, cancelled, .. } = &**self.call;
+        let server = link.server();
+        let unavailable = |why: &dyn std::fmt::Display| {
+            let what = self.request.describe();
+            RpcError::new(RpcError::UPSTREAM, format!("server {server} did not answer {what}: {why}"))
+        };
+        let started = Instant::now();
+        let mut reopened = false;
+        let mut wait = FIRST_RETRY;
+        loop {
+            let Some(upstream) = cancelled.run_until_cancelled(link.session()).await? else {
+                let why = format!("server {server} is not connected");
+                return Some(Err(RpcError::new(RpcError::UPSTREAM, why)));
+            };
+            let error = match self.send(&upstream, link.limits().call_timeout).await? {
+                Ok(answer) => return Some(Ok(answer)),
+                Err(Failure::Timeout(limit)) => {
+                    let why = format!("no answer within {} s (spec.callTimeout)", limit.as_secs());
+                    return Some(Err(unavailable(&why)));
+                }
+                Err(Failure::Client(error)) => error,
+            };
+            if error.is_session_lost() {
+                upstream.mark_lost();
+                if !reopened {
+                    // The server has not taken the call: it may go to the next session, once.
+                    reopened = true;
+                    continue;
+                }
+            } else if !error.was_sent() && started.elapsed() + wait < link.limits().timeout {
+                debug!(%error, %server, "nothing was sent yet; trying again");
+                cancelled.run_until_cancelled(tokio::time::sleep(wait)).await?;
+                wait = (wait * 2).min(LONGEST_RETRY);
+                continue;
+            }
+            return Some(Err(unavailable(&error)));
+        }
+    }
+
+    /// `None`: cancelled.
+    async fn send(
+        &self,
+        upstream: &Arc<Upstream>,
+        limit: Option<Duration>,
+    ) -> Option<Result<Message, Failure>> {
+        let _under_way = upstream.call();
+        let id = upstream.session().next_id();
+        let request = self.request.for_server(id, self.edits);
+        // Progress begins the time of the call again.
+        let (progress, progressed) = watch::channel(());
+        let mut on_message = |message: Message| {
+            let _ = progress.send(());
+            self.forward(id, message, upstream);
+        };
+        let timer = async {
+            match limit {
+                Some(limit) => expire(limit, progressed).await,
+                None => std::future::pending().await,
+            }
+        };
+        let reason = tokio::select! {
+            // An answer that is there counts, whatever else has happened.
+            biased;
+            answer = upstream.session().request(request, id, &mut on_message) => {
+                return Some(answer.map_err(Failure::Client));
+            }
+            () = upstream.closed() => {
+                let gone = "the server was removed or restarted before it answered".to_owned();
+                return Some(Err(Failure::Client(ClientError::Protocol(gone))));
+            }
+            () = self.call.cancelled.cancelled() => None,
+            limit = timer => Some(limit),
+        };
+        let why = if reason.is_some() { "timed out" } else { "cancelled by the client" };
+        let params = format!(r#"{{"requestId":{id},"reason":{}}}"#, json::quoted(why));
+        upstream.reply(rpc::notification("notifications/cancelled", Some(&params)));
+        reason.map(|limit| Err(Failure::Timeout(limit)))
+    }
+
+    /// Passes on what the server says on the call's own stream.
+    fn forward(&self, id: u64, message: Message, upstream: &Upstream) {
+        match message.view() {
+            View::Notification { method: "notifications/progress", params } => {
+                let token = params.and_then(|params| json::members(params, ["progressToken"]).ok()?[0]);
+                match (token, &self.call.token) {
+                    (Some(token), Some(wanted)) if token.parse() == Ok(id) => {
+                        let text = message.text();
+                        let text = json::splice(text, [(json::span(text, token), wanted)]);
+                        self.reply.send(text, Weight::Droppable);
+                    }
+                    _ => debug!("progress that belongs to no call"),
+                }
+            }
+            View::Notification { method: "notifications/message", .. } => {
+                self.reply.send(message.text().clone(), Weight::Droppable);
+            }
+            _ => upstream.take(message),
+        }
+    }
+}
+
+enum Failure {
+    Client(ClientError),
+    Timeout(Duration),
+}
+
+/// Returns when `limit` has passed since the last progress.
+async fn expire(limit: Duration, mut progressed: watch::Receiver<()>) -> Duration {
+    while let Ok(Ok(())) = tokio::time::timeout(limit, progressed.changed()).await {}
+    limit
+}

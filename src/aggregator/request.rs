@@ -1,0 +1,173 @@
+//! A client's request, taken apart.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytestring::ByteString;
+
+use crate::wire::json;
+use crate::wire::message::{Message, View};
+use crate::wire::rpc::RpcError;
+
+/// A request of a client, and those parts of its text that a relay looks at or exchanges.
+#[derive(Debug)]
+pub(super) struct ClientRequest<'a> {
+    text: &'a ByteString,
+    /// The client's id, raw.
+    pub(super) id: &'a str,
+    pub(super) method: &'a str,
+    pub(super) params: Option<&'a str>,
+    /// `params.name`, raw.
+    pub(super) name: Option<&'a str>,
+    /// `params.uri`, raw.
+    pub(super) uri: Option<&'a str>,
+    /// `params.ref`, raw.
+    pub(super) reference: Option<&'a str>,
+    /// `params.arguments`, raw.
+    pub(super) arguments: Option<&'a str>,
+    /// `params.taskId`, raw.
+    pub(super) task_id: Option<&'a str>,
+    /// It asks for a task (`params.task`), whose result comes later.
+    pub(super) is_task: bool,
+    /// `params._meta.progressToken`, raw, where the client wants progress.
+    pub(super) token: Option<&'a str>,
+}
+
+impl<'a> ClientRequest<'a> {
+    /// Takes a request apart.
+    ///
+    /// # Errors
+    ///
+    /// What the client gets as the answer.
+    pub(super) fn parse(message: &'a Message) -> Result<Self, RpcError> {
+        let View::Request { id, method, params } = message.view() else {
+            return Err(RpcError::new(RpcError::INVALID_REQUEST, "this is no request"));
+        };
+        let mut request = Self {
+            text: message.text(),
+            id,
+            method,
+            params,
+            name: None,
+            uri: None,
+            reference: None,
+            arguments: None,
+            task_id: None,
+            is_task: false,
+            token: None,
+        };
+        if let Some(params) = params {
+            let [name, uri, reference, arguments, task, task_id, meta] =
+                json::members(params, ["name", "uri", "ref", "arguments", "task", "taskId", "_meta"])
+                    .map_err(|error| request.invalid(&error))?;
+            request.name = name;
+            request.uri = uri;
+            request.reference = reference;
+            request.arguments = arguments;
+            request.task_id = task_id;
+            request.is_task = task.is_some_and(|task| task != "null");
+            if let Some(meta) = meta.filter(|meta| *meta != "null") {
+                let [token] =
+                    json::members(meta, ["progressToken"]).map_err(|error| request.invalid(&error))?;
+                request.token = token.filter(|token| *token != "null");
+            }
+        }
+        Ok(request)
+    }
+
+    /// What it is, for messages: the name or URI that it is about, else the method.
+    pub(super) fn describe(&self) -> Cow<'a, str> {
+        let about = self.name.or(self.uri).and_then(json::string);
+        about.unwrap_or(Cow::Borrowed(self.method))
+    }
+
+    /// The error of parameters that are not what the method wants.
+    pub(super) fn invalid(&self, why: &dyn std::fmt::Display) -> RpcError {
+        RpcError::new(RpcError::INVALID_PARAMS, format!("{}: {why}", self.method))
+    }
+
+    /// The text of a parameter that must be a string.
+    ///
+    /// # Errors
+    ///
+    /// It is missing, or something else.
+    pub(super) fn string(&self, what: &str, raw: Option<&'a str>) -> Result<Cow<'a, str>, RpcError> {
+        if self.params.is_none() {
+            return Err(self.invalid(&"\"params\" is missing"));
+        }
+        let raw = raw.ok_or_else(|| self.invalid(&format_args!("\"params.{what}\" is missing")))?;
+        json::string(raw).ok_or_else(|| self.invalid(&format_args!("\"params.{what}\" is not a string")))
+    }
+
+    /// An edit that puts a string in the place of a part of this request.
+    pub(super) fn replace(&self, part: &str, by: &str) -> Edit {
+        Edit { range: json::span(self.text, part), new: json::quoted(by) }
+    }
+
+    /// A slice of the request as text of its own.
+    pub(super) fn own(&self, part: &str) -> ByteString {
+        self.text.slice_ref(part)
+    }
+
+    /// The request as the server gets it: with the id `id`, and `edits`.
+    pub(super) fn for_server(&self, id: u64, edits: &[Edit]) -> ByteString {
+        let id = id.to_string();
+        let mut all = Vec::with_capacity(edits.len() + 2);
+        all.push((json::span(self.text, self.id), id.as_str()));
+        if let Some(token) = self.token {
+            // The id serves as token: it is unique in the session, which the client's token is not.
+            all.push((json::span(self.text, token), id.as_str()));
+        }
+        all.extend(edits.iter().map(|edit| (edit.range.clone(), edit.new.as_str())));
+        json::splice_all(self.text, &mut all)
+    }
+}
+
+/// A piece of a request's text that another takes the place of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Edit {
+    range: Range<usize>,
+    new: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> Message {
+        Message::from_text(text.into()).unwrap()
+    }
+
+    #[test]
+    fn only_id_name_and_token_change() {
+        let text = r#"{"id":"c-1", "params":{"arguments":{"name":"é","n":1.0e2}, "name" : "x_a_tool",
+            "_meta":{"v":1,"progressToken":"t"}},"jsonrpc":"2.0","method":"tools/call","x":null}"#;
+        let message = message(text);
+        let request = ClientRequest::parse(&message).unwrap();
+        let edit = request.replace(request.name.unwrap(), "tool \"q\"");
+        let expected = text
+            .replace("\"c-1\"", "9")
+            .replace("\"x_a_tool\"", r#""tool \"q\"""#)
+            .replace("\"progressToken\":\"t\"", "\"progressToken\":9");
+        assert_eq!(&*request.for_server(9, &[edit]), expected);
+    }
+
+    #[test]
+    fn parameters_that_cannot_be_read_are_refused() {
+        for (params, why) in [
+            ("", "tools/call: \"params\" is missing"),
+            (r#","params":{}"#, "\"params.name\" is missing"),
+            (r#","params":{"name":7}"#, "not a string"),
+            (r#","params":{"name":"a","name":"b"}"#, "\"name\" stands twice"),
+            (r#","params":{"name":"a","_meta":7}"#, "expected an object"),
+            (r#","params":["a"]"#, "expected an object"),
+        ] {
+            let message = message(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call"{params}}}"#));
+            let name = ClientRequest::parse(&message)
+                .and_then(|request| request.string("name", request.name).map(drop));
+            let error = name.unwrap_err();
+            assert_eq!(error.code, RpcError::INVALID_PARAMS);
+            assert!(error.message.contains(why), "{}", error.message);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Where a client's request goes, and what is exchanged in it on the way.
+
+use std::sync::Arc;
+
+use super::catalogue::{Catalogue, Target};
+use super::link::Link;
+use super::offer::Kind;
+use super::request::{ClientRequest, Edit};
+use super::scope::Scope;
+use crate::wire::json;
+use crate::wire::rpc::RpcError;
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) link: Arc<Link>,
+    pub(super) edits: Vec<Edit>,
+}
+
+/// The code of a resource that is not there (2025-11-25, server/resources, "Error Handling").
+const RESOURCE_NOT_FOUND: i32 = -32002;
+
+impl Route {
+    /// The route of a request that is relayed.
+    ///
+    /// # Errors
+    ///
+    /// What the client gets as the answer: nothing exposed is called so, or nobody can tell whom to ask.
+    pub(super) fn of(
+        request: &ClientRequest<'_>,
+        scope: &Scope,
+        catalogue: &Catalogue,
+    ) -> Result<Self, RpcError> {
+        if let Scope::Server(server) = scope {
+            let member = catalogue.server(server).ok_or_else(|| {
+                RpcError::new(RpcError::UPSTREAM, format!("server {server} is not connected"))
+            })?;
+            return Ok(Self { link: Arc::clone(&member.link), edits: Vec::new() });
+        }
+        // Methods that are not known here are told apart by what they begin with.
+        match request.method.split_once('/').map(|(subject, _)| subject) {
+            Some("tools") => Self::by_name(request, Kind::Tool, catalogue),
+            Some("prompts") => Self::by_name(request, Kind::Prompt, catalogue),
+            Some("resources") => Self::by_uri(request, request.uri, "uri", catalogue),
+            Some("completion") => Self::by_reference(request, catalogue),
+            _ => Err(not_found(request)),
+        }
+    }
+
+    fn to(target: &Target, edit: Edit) -> Self {
+        Self { link: Arc::clone(&target.link), edits: vec![edit] }
+    }
+
+    fn by_name(request: &ClientRequest<'_>, kind: Kind, catalogue: &Catalogue) -> Result<Self, RpcError> {
+        let name = request.string("name", request.name)?;
+        let raw = request.name.unwrap_or_default();
+        match catalogue.target(kind, &name) {
+            Some(target) => Ok(Self::to(target, request.replace(raw, &target.key))),
+            // The code that the specification gives for unknown tools (2025-11-25, server/tools, "Error Handling") and
+            // prompts (server/prompts).
+            None => {
+                Err(RpcError::new(RpcError::INVALID_PARAMS, format!("{} not found: {name}", kind.noun())))
+            }
+        }
+    }
+
+    fn by_uri(
+        request: &ClientRequest<'_>,
+        raw: Option<&str>,
+        what: &str,
+        catalogue: &Catalogue,
+    ) -> Result<Self, RpcError> {
+        let Some(raw) = raw else {
+            return Err(request.invalid(&format_args!("\"params.{what}\" is missing")));
+        };
+        let Some(uri) = json::string(raw) else {
+            return Err(request.invalid(&format_args!("\"params.{what}\" is not a string")));
+        };
+        // Completion is about templates themselves.
+        if let Some(target) = catalogue.target(Kind::Template, &uri) {
+            return Ok(Self::to(target, request.replace(raw, &target.key)));
+        }
+        let Some((link, own)) = catalogue.resource(&uri) else {
+            return Err(RpcError::new(RESOURCE_NOT_FOUND, format!("resource not found: {uri}")));
+        };
+        let edits = if own == uri { Vec::new() } else { vec![request.replace(raw, &own)] };
+        Ok(Self { link: Arc::clone(link), edits })
+    }
+
+    fn by_reference(request: &ClientRequest<'_>, catalogue: &Catalogue) -> Result<Self, RpcError> {
+        let reference = request.reference.ok_or_else(|| request.invalid(&"\"params.ref\" is missing"))?;
+        let [name, uri] =
+            json::members(reference, ["name", "uri"]).map_err(|error| request.invalid(&error))?;
+        if uri.is_some() {
+            return Self::by_uri(request, uri, "ref.uri", catalogue);
+        }
+        let raw = name.ok_or_else(|| request.invalid(&"\"params.ref\" has neither a name nor a uri"))?;
+        let name =
+            json::string(raw).ok_or_else(|| request.invalid(&"\"params.ref.name\" is not a string"))?;
+        let target = catalogue.target(Kind::Prompt, &name);
+        let target = target
+            .ok_or_else(|| RpcError::new(RpcError::INVALID_PARAMS, format!("prompt not found: {name}")))?;
+        Ok(Self::to(target, request.replace(raw, &target.key)))
+    }
+}
+
+fn not_found(request: &ClientRequest<'_>) -> RpcError {
+    RpcError::new(RpcError::METHOD_NOT_FOUND, format!("method not found: {}", request.method))
+}
