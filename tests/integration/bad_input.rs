@@ -310,7 +310,10 @@ async fn requests_that_are_no_mcp_are_refused() {
     let response = RawResponse::read(elsewhere.post(ping, &[]).await).await;
     assert_eq!(
         (response.status, response.text()),
-        (StatusCode::NOT_FOUND, "nothing at /nothing; the MCP endpoint is /mcp\n")
+        (
+            StatusCode::NOT_FOUND,
+            "nothing at /nothing; the MCP endpoint is /mcp, that of one server alone /mcp/<server>\n"
+        )
     );
 }
 
