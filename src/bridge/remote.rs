@@ -1,5 +1,6 @@
 //! What servers on the network have in common: how they are dialled, and requests that are passed through as they are.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +25,12 @@ const IDLE: Duration = Duration::from_secs(20);
 
 /// After so long a silence the other side is asked whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// What `localhost` is (RFC 6761 section 6.3), whether or not the machine's own tables know both. The ports do not count.
+const LOCALHOST: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0),
+];
 
 /// Headers that belong to one connection and not to the message (RFC 9110 section 7.6.1), and those that the next
 /// connection writes by itself.
@@ -64,6 +71,7 @@ impl Web {
             Client::builder()
                 .tls_backend_preconfigured(tls)
                 .redirect(Policy::none())
+                .resolve_to_addrs("localhost", &LOCALHOST)
                 .no_proxy()
                 .http1_only()
                 .connect_timeout(CONNECT)

@@ -15,7 +15,7 @@ use super::actor::{Actor, Approach, Settled, Shared};
 use super::detector::Detector;
 use super::front::{Front, Wish};
 use super::held::{HeldRoutes, RouteLease};
-use super::route::{self, Way};
+use super::route::{self, Reach, Way};
 use super::status::ServerState;
 use super::{Problems, ReconcilerOptions};
 use crate::error::chain;
@@ -137,7 +137,7 @@ impl Look {
                     () = detector.changed() => {}
                     Some(order) = orders.recv() => {
                         self.scan().await;
-                        self.obey(order);
+                        self.obey(order).await;
                         look = false;
                     }
                     // Another gateway may do what the last one could not.
@@ -171,7 +171,7 @@ impl Look {
                 if self.problems.send_if_modified(|problems| problems.directory.take().is_some()) {
                     info!("the definitions can be read again");
                 }
-                self.begin(scan);
+                self.begin(scan).await;
             }
             Ok(Err(error)) => self.unreadable(chain(&error)),
             Err(error) => self.unreadable(error.to_string()),
@@ -192,7 +192,7 @@ impl Look {
     }
 
     /// Compares what is with what is desired, and begins what is to be done.
-    fn begin(&mut self, scan: Scan) {
+    async fn begin(&mut self, scan: Scan) {
         let mut seen = BTreeSet::new();
         let mut nameless = Vec::new();
         for entry in scan.entries {
@@ -208,7 +208,7 @@ impl Look {
                 continue;
             }
             match entry.outcome {
-                Ok(definition) => self.desire(&name, definition),
+                Ok(definition) => self.desire(&name, definition).await,
                 Err(invalid) => self.hold(&name, &invalid.to_string()),
             }
         }
@@ -228,7 +228,7 @@ impl Look {
     }
 
     /// A file that is right.
-    fn desire(&mut self, name: &ServerName, definition: Arc<Definition>) {
+    async fn desire(&mut self, name: &ServerName, definition: Arc<Definition>) {
         let known = match self.servers.get(name) {
             Some(Server::Active(active)) => Some(&active.definition),
             Some(Server::Resting(definition)) => definition.as_ref(),
@@ -249,7 +249,15 @@ impl Look {
                 "server {name}: families are not supported by this version of sidegate; its tools have its own names"
             ));
         }
-        match route::way(&definition, &self.options.surroundings, self.front.is_agentgateway()) {
+        let reach = match self.servers.get(name) {
+            // Not asked again: whoever answers where by now, the way that there is works.
+            Some(Server::Active(active)) if !definition.change_from(&active.definition).connection => {
+                active.way.reach()
+            }
+            _ => Reach::of(&definition).await,
+        };
+        let agentgateway = self.front.is_agentgateway();
+        match route::way(&definition, &self.options.surroundings, agentgateway, reach) {
             Ok(way) => match self.servers.get_mut(name) {
                 Some(Server::Active(active)) => {
                     let (held, shared) = (&mut self.held, &self.shared);
@@ -323,11 +331,11 @@ impl Look {
         }
     }
 
-    fn obey(&mut self, order: Order) {
+    async fn obey(&mut self, order: Order) {
         match order {
             Order::Look => {}
             Order::Start(name, settled) => {
-                self.want(&name);
+                self.want(&name).await;
                 if let Some(Server::Active(active)) = self.servers.get_mut(&name) {
                     match &active.actor {
                         Some(actor) => actor.nudge(settled),
@@ -336,7 +344,7 @@ impl Look {
                 }
             }
             Order::Restart(name, settled) => {
-                self.want(&name);
+                self.want(&name).await;
                 if let Some(Server::Active(active)) = self.servers.get_mut(&name) {
                     match &active.actor {
                         Some(actor) => actor.restart(settled),
@@ -349,14 +357,14 @@ impl Look {
     }
 
     /// Wants a server that does not start by itself.
-    fn want(&mut self, name: &ServerName) {
+    async fn want(&mut self, name: &ServerName) {
         if let Some(Server::Resting(Some(definition))) = self.servers.get(name)
             && !definition.auto_start
             && !definition.suspended
         {
             let definition = Arc::clone(definition);
             self.started.insert(name.clone());
-            self.desire(name, definition);
+            self.desire(name, definition).await;
         }
     }
 

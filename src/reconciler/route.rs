@@ -1,17 +1,23 @@
 //! From a definition to what is needed to dial it.
 
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::net::TcpStream;
 use url::Url;
 
 use crate::bridge::{Bridge, RemoteTarget, StdioTarget, Target, inherited_environment};
 use crate::environment::Environment;
 use crate::mcpserver::{AuthKind, Definition, Isolation, Remote, Route, Stdio, Transport};
 use crate::yaml_applier::{BridgeDial, Dial, DialHost, HttpBackend, RouteBackend, RoutePlan};
+
+/// How long a port of this machine has to take a connection.
+const LOCALHOST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// How a server is dialled.
 #[derive(Clone, Debug)]
@@ -24,6 +30,16 @@ pub(super) struct Way {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
+impl Way {
+    /// Who was found to reach the server.
+    pub(super) fn reach(&self) -> Reach {
+        match self.target {
+            Some(Target::Http(_)) => Reach::BridgeOnly,
+            Some(Target::Stdio(_) | Target::Sse(_)) | None => Reach::Any,
+        }
+    }
+}
+
 /// What ways lead through.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
@@ -31,6 +47,32 @@ pub struct Surroundings {
     pub bridge: BridgeDial,
     /// What children inherit from.
     pub environment: Environment,
+}
+
+/// Who can reach a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Every gateway, as far as the definition tells.
+    Any,
+    /// The bridge: to agentgateway `localhost` is 127.0.0.1, where the server does not answer.
+    BridgeOnly,
+}
+
+impl Reach {
+    /// Asks at `localhost`, where a definition points there. A server that does not answer at all may do so later at
+    /// either address, and the bridge tries both.
+    pub(super) async fn of(definition: &Definition) -> Self {
+        let Transport::StreamableHttp(remote) = &definition.transport else { return Self::Any };
+        let Some(port) = remote.url.port_or_known_default() else { return Self::Any };
+        if remote.url.host_str() != Some("localhost") {
+            return Self::Any;
+        }
+        let connecting = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        match tokio::time::timeout(LOCALHOST_ANSWERS, connecting).await {
+            Ok(Ok(_)) => Self::Any,
+            Ok(Err(_)) | Err(_) => Self::BridgeOnly,
+        }
+    }
 }
 
 /// The way to the server of `definition`, through agentgateway or the embedded gateway.
@@ -42,6 +84,7 @@ pub(super) fn way(
     definition: &Definition,
     surroundings: &Surroundings,
     agentgateway: bool,
+    reach: Reach,
 ) -> Result<Way, String> {
     let unsupported = |what: &str| Err(format!("{what} is not supported by this version of sidegate"));
     if definition.auth.kind != AuthKind::None || definition.auth.forward_token {
@@ -59,6 +102,9 @@ pub(super) fn way(
     }
     match &definition.transport {
         Transport::Stdio(stdio) => Ok(stdio_way(definition, stdio, surroundings)),
+        Transport::StreamableHttp(remote) if reach == Reach::BridgeOnly => {
+            Ok(passed_through(definition, remote, surroundings))
+        }
         Transport::StreamableHttp(remote) => remote_way(definition, remote, surroundings),
         Transport::Sse(remote) => {
             let headers = remote.headers.iter().cloned().collect();
@@ -161,7 +207,12 @@ mod tests {
         };
         let reader = Reader::new(Path::new("/etc/sidegate"), environment).unwrap();
         let text = format!("apiVersion: sidegate.dev/v1alpha1\nkind: MCPServer\nspec: {{{spec}}}\n");
-        way(&reader.read(Path::new("a.yaml"), text.as_bytes()).unwrap(), &surroundings, agentgateway)
+        way(
+            &reader.read(Path::new("a.yaml"), text.as_bytes()).unwrap(),
+            &surroundings,
+            agentgateway,
+            Reach::Any,
+        )
     }
 
     fn http(way: Way) -> HttpBackend {

@@ -6,6 +6,8 @@ mod aggregate;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod behind_bridge;
+#[cfg(test)]
 mod changes;
 #[cfg(test)]
 mod cli;
@@ -33,6 +35,8 @@ mod shutdown;
 mod single;
 #[cfg(test)]
 mod soak;
+#[cfg(test)]
+mod streams;
 #[cfg(test)]
 mod subprocess;
 #[cfg(test)]

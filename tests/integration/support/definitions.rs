@@ -29,6 +29,11 @@ pub(crate) fn remote(url: &str) -> String {
     format!("{HEAD}  type: streamable-http\n  url: {url:?}\n")
 }
 
+/// A server that speaks the HTTP+SSE transport of 2024-11-05.
+pub(crate) fn sse(url: &str) -> String {
+    format!("{HEAD}  type: sse\n  url: {url:?}\n")
+}
+
 /// A definition with this text as its `spec`, right or wrong.
 pub(crate) fn spec(text: &str) -> String {
     format!("{}{text}\n", HEAD.replace("spec:\n", "spec: "))

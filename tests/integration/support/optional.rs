@@ -54,6 +54,27 @@ pub(crate) fn npm_server_everything() -> Option<PathBuf> {
     Some(script)
 }
 
+/// A Python that has the official SDK, which `scripts/test` installs; or the one that `SIDEGATE_TEST_PYTHON` names.
+pub(crate) fn python_with_mcp() -> Option<PathBuf> {
+    let given = std::env::var_os("SIDEGATE_TEST_PYTHON").map(PathBuf::from);
+    let python = given.unwrap_or_else(|| profile_dir().parent().unwrap().join("python/bin/python"));
+    let runs = std::process::Command::new(&python).args(["-c", "import mcp, uvicorn"]).output();
+    if runs.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    skip("Python SDK", "the package mcp is not installed: run `scripts/test` where python3 and pip are");
+    None
+}
+
+/// Whether this machine has an IPv6 loopback address.
+pub(crate) fn ipv6_loopback() -> bool {
+    let has = std::net::TcpListener::bind("[::1]:0").is_ok();
+    if !has {
+        skip("IPv6", "the loopback interface has no address ::1");
+    }
+    has
+}
+
 /// Whether there is a curl.
 pub(crate) fn curl_runs() -> bool {
     let runs = std::process::Command::new("curl").arg("--version").output();

@@ -1,0 +1,106 @@
+//! Streams that are cut while a call is under way: the answer comes all the same, and no session is opened again.
+
+use std::path::Path;
+
+use rstest::rstest;
+use rustix::process::{Signal, kill_process};
+use serde_json::json;
+
+use super::support::definitions::{remote, stdio};
+use super::support::optional::Through;
+use super::support::{McpClient, Sidegate, Upstream, eventually};
+
+/// A stdio server whose only tool says that it has begun, and answers when a file is there.
+fn waiting_server(go: &Path) -> String {
+    let script = r#"
+while read -r line; do
+  id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+  case $line in
+    *'"initialize"'*) result='{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"0"}}' ;;
+    *'"tools/list"'*) result='{"tools":[{"name":"wait","inputSchema":{"type":"object"}}]}' ;;
+    *'"tools/call"'*)
+      token=$(printf '%s' "$line" | sed -n 's/.*"progressToken":\([0-9]*\).*/\1/p')
+      printf '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":1}}\n' "$token"
+      while [ ! -e "$1" ]; do sleep 0.02; done
+      result='{"content":[{"type":"text","text":"'$$$$'"}]}' ;;
+    *) continue ;;
+  esac
+  printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$result"
+done
+"#;
+    stdio("/bin/sh", &["-c", script, "sh", go.to_str().unwrap()])
+}
+
+/// Milliseconds. The server wants three seconds before its stream is resumed, and gives an answer only to who is there.
+const LONG: u64 = 6000;
+
+fn kill_gateway(sidegate: &Sidegate) {
+    kill_process(sidegate.gateway_pid().expect("it runs"), Signal::KILL).unwrap();
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_call_that_a_dying_gateway_cuts_is_answered(
+    #[values(Through::Embedded, Through::Agentgateway)] through: Through,
+) {
+    let Some(builder) = through.builder() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let go = directory.path().join("go");
+    let sidegate = builder.definition("near", &waiting_server(&go)).wait_for_servers().start().await;
+    let client = McpClient::connect(sidegate.url()).await;
+    let server = sidegate.process(|command| command.contains("tools/list"));
+    let call = json!({"name": "x_near_wait", "arguments": {}, "_meta": {"progressToken": "p"}});
+    let mut exchange = client.start("tools/call", call).await;
+    exchange.expect("notifications/progress").await;
+    kill_gateway(&sidegate);
+    fs_err::write(&go, "").unwrap();
+    let text = exchange.response().await.text();
+    assert_eq!(Some(text), server.map(|pid| pid.as_raw_nonzero().to_string()), "another session's process");
+    let ended = sidegate.stop().await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_call_to_a_remote_server_that_gives_ids_is_answered_too(
+    #[values(Through::Embedded, Through::Agentgateway)] through: Through,
+) {
+    let Some(builder) = through.builder() else { return };
+    let far = Upstream::everything(&[]).await;
+    let sidegate = builder.definition("far", &remote(&far.url)).wait_for_servers().start().await;
+    let (client, observer) =
+        (McpClient::connect(sidegate.url()).await, McpClient::connect(sidegate.url()).await);
+    let sleeping = client.call("x_far_sleep", json!({"ms": LONG}));
+    tokio::pin!(sleeping);
+    let running = eventually("the call's start", async || {
+        let counts = observer.call("x_far_sleep_counts", json!({})).await.value();
+        (counts["structuredContent"]["running"] == 1).then_some(())
+    });
+    tokio::select! {
+        answer = &mut sleeping => panic!("it is too quick: {}", answer.raw()),
+        () = running => {}
+    }
+    kill_gateway(&sidegate);
+    assert_eq!(sleeping.await.value()["structuredContent"], json!({"slept": LONG}));
+    // It was done once.
+    let counts = observer.call("x_far_sleep_counts", json!({})).await.value();
+    assert_eq!(counts["structuredContent"], json!({"running": 0, "peak": 1, "cancelled": 0}));
+    let ended = sidegate.stop().await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_server_that_lets_itself_be_polled_is_asked_again(
+    #[values(Through::Embedded, Through::Agentgateway)] through: Through,
+) {
+    let Some(builder) = through.builder() else { return };
+    let far = Upstream::everything(&[]).await;
+    let sidegate = builder.definition("far", &remote(&far.url)).wait_for_servers().start().await;
+    // An old client, which has never heard of polling, gets its answer on its own connection.
+    let client = McpClient::initialize(sidegate.url(), "2025-06-18", json!({})).await;
+    let answer = client.call("x_far_test_reconnection", json!({})).await;
+    assert_eq!(answer.text(), "Reconnection test completed successfully");
+    let ended = sidegate.stop().await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+}
