@@ -32,6 +32,14 @@ impl Environment {
         }
     }
 
+    /// A snapshot with one variable more, or another value of it.
+    #[must_use]
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        let mut variables = BTreeMap::clone(&self.0);
+        variables.insert(name.into(), value.into());
+        Self(Arc::new(variables))
+    }
+
     /// All variables, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))

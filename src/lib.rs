@@ -21,7 +21,7 @@
 //! | [`ports`] | leases of TCP ports | why a port is wanted |
 //! | [`wire`] | MCP on the wire: JSON-RPC envelopes, streamable HTTP both ways, stdio framing | servers' names |
 //! | [`config`] | `config.yaml`, environment and flags as one set of settings, each with its origin | what settings do |
-//! | [`mcpserver`] | the MCPServer resource: type, validator, the store of files | gateways, MCP |
+//! | [`mcpserver`] | the MCPServer resource: type, validator, the store of files and its edits | gateways, MCP |
 //! | [`example_server`] | a small MCP server to try things with | everything above |
 //! | [`environment`] | a snapshot of environment variables | |
 //!

@@ -79,6 +79,13 @@ impl Definitions {
         Self { reader, turn: Arc::default() }
     }
 
+    /// These definitions, for a value that is written here and read elsewhere: the variables that it needs and that are
+    /// not set here are taken as set. Their names come with it.
+    pub fn assuming_variables(&self, name: &ServerName, value: &Value) -> (Self, Vec<String>) {
+        let (reader, unset) = self.reader.assuming(&complete(name, value)["spec"]);
+        (Self { reader, turn: Arc::clone(&self.turn) }, unset)
+    }
+
     /// The directory.
     pub fn directory(&self) -> PathBuf {
         self.reader.definitions_dir()

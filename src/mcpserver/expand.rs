@@ -65,6 +65,16 @@ pub(super) fn expand(text: &str, environment: &Environment) -> Result<Expanded, 
     Ok(expanded)
 }
 
+/// The variables that `text` needs and that are not set, and the environment in which they are `stand_in`.
+pub(super) fn assume(text: &str, environment: Environment, stand_in: &str) -> (Environment, Vec<String>) {
+    let (mut environment, mut assumed) = (environment, Vec::new());
+    while let Err(ExpandError::Unset(name)) = expand(text, &environment) {
+        environment = environment.with(&name, stand_in);
+        assumed.push(name);
+    }
+    (environment, assumed)
+}
+
 fn substitute(reference: &str, environment: &Environment, into: &mut Expanded) -> Result<(), ExpandError> {
     if reference.contains("${") {
         return Err(ExpandError::Nested);
@@ -141,6 +151,14 @@ mod tests {
     #[case("${TZ:?hunter22}", r#""${TZ…" is no variable"#)]
     fn mistakes_are_named_without_values(#[case] text: &str, #[case] expected: &str) {
         assert_eq!(expand(text, &environment()).unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn unset_variables_can_be_assumed() {
+        let (environment, assumed) = assume("${TZ} ${A} ${B:-x} ${C} ${A}", environment(), "1");
+        assert_eq!(assumed, ["A", "C"]);
+        assert_eq!(expand("${A}${C}${TZ}", &environment).unwrap().text, "11Europe/Berlin");
+        assert_eq!(assume("${A:?}", environment, "1").1, [""; 0]);
     }
 
     #[test]

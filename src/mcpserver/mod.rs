@@ -2,7 +2,7 @@
 //!
 //! A [`Reader`] turns a file into a [`Definition`] or into [`Invalid`], which holds every mistake of the file with its
 //! line and column. [`Reader::scan`] does so for a directory. [`Definitions`] writes: it suspends, creates, updates and
-//! deletes, by edits of the text that keep the rest of a file.
+//! deletes, by edits of the text that keep the rest of a file. [`import`] reads what other clients have in their files.
 //!
 //! Invariants: a [`Definition`] that exists is valid; one bad file does not hide another; a directory that cannot be
 //! read is an error and never an empty set; no secret is in a `Debug`, an error or a mistake.
@@ -17,6 +17,7 @@ mod disk;
 mod edit;
 mod edit_error;
 mod expand;
+mod import;
 mod invalid;
 mod name;
 mod overlay;
@@ -35,6 +36,7 @@ pub use definition::{
 };
 pub use definitions::{Definitions, StandsIn, Stored, Suspension, Written};
 pub use edit_error::EditError;
+pub use import::{Client, Import, ImportError, Imported, Notes, import};
 pub use invalid::Invalid;
 pub use name::{InvalidServerName, ServerName};
 pub use reader::{API_VERSION, KIND, Reader};

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::expand::expand;
+use super::expand::{assume, expand};
 use super::overlay::Overlay;
 use super::{Definition, Invalid, Secret, ServerName, spec};
 use crate::environment::Environment;
@@ -39,6 +39,23 @@ impl Reader {
     #[must_use]
     pub fn with_state_dir(self, state: &Path) -> Self {
         Self { overlay: Some(Overlay::new(state)), ..self }
+    }
+
+    /// This reader, in whose environment the variables that `spec` needs and that are not set have a stand-in; and their
+    /// names.
+    pub(super) fn assuming(&self, spec: &serde_json::Value) -> (Self, Vec<String>) {
+        let mut reader = self.clone();
+        let mut unset = Vec::new();
+        for key in ["url", "command", "args", "env", "cwd", "headers"] {
+            for text in texts(&spec[key]) {
+                // A URL that is a variable is one from its beginning.
+                let stand_in = if key == "url" && text.starts_with("${") { "http://unset" } else { "1" };
+                let (environment, assumed) = assume(text, reader.environment, stand_in);
+                reader.environment = environment;
+                unset.extend(assumed);
+            }
+        }
+        (reader, unset)
     }
 
     pub(super) fn overlay(&self) -> Option<&Overlay> {
@@ -101,6 +118,17 @@ impl Reader {
         let context = Context { reader: self, substituted: RefCell::default() };
         let spec = fields.need("spec", "add it with the server's type and its command or url")?;
         spec::read(spec, name?, context)
+    }
+}
+
+/// The texts of a value that is one, or a list or an object of them.
+fn texts(value: &serde_json::Value) -> Vec<&str> {
+    use serde_json::Value::{Array, Object, String};
+    match value {
+        String(text) => vec![text],
+        Array(items) => items.iter().filter_map(|item| item.as_str()).collect(),
+        Object(map) => map.values().filter_map(|value| value.as_str()).collect(),
+        _ => Vec::new(),
     }
 }
 

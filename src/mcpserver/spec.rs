@@ -264,13 +264,19 @@ fn header(name: &str, value: &Value<'_>, context: &Context<'_>) -> Option<(Heade
         value.misplaced("not the name of a header", "use letters, digits and '-'".to_owned());
         return None;
     };
-    if RESERVED_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("x-sidegate-") {
+    if is_reserved_header(name.as_str()) {
         value.misplaced("belongs to the connection and cannot be set", "remove it".to_owned());
         return None;
     }
     let mut content = content?;
     content.set_sensitive(true);
     Some((name, content))
+}
+
+/// Whether a header, in any case, belongs to the connection or to Sidegate.
+pub(super) fn is_reserved_header(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    RESERVED_HEADERS.contains(&name.as_str()) || name.starts_with("x-sidegate-")
 }
 
 fn description(value: &Value<'_>) -> Option<String> {

@@ -237,6 +237,22 @@ fn what_is_wrong_is_not_written_and_said_without_positions() {
     assert!(!place.path("").exists());
 }
 
+#[test]
+fn variables_may_be_set_elsewhere() {
+    let place = Place::new();
+    let value = json!({
+        "type": "sse", "url": "${BASE}/mcp", "headers": {"A": "Bearer ${TOKEN} ${KEY}", "B": "${BASE} ${OPT:-x}"}
+    });
+    assert!(place.definitions().create(&server("a"), &value).is_err());
+    let (definitions, unset) = place.definitions().assuming_variables(&server("a"), &value);
+    assert_eq!(unset, ["BASE", "KEY"]);
+    definitions.create(&server("a"), &value).unwrap();
+    assert!(place.read("a.yaml").contains("${BASE}/mcp"));
+    let wrong = json!({"type": "sse", "url": "${BASE}/mcp", "headers": {"Host": "${KEY}"}});
+    let (definitions, _) = place.definitions().assuming_variables(&server("b"), &wrong);
+    assert!(matches!(definitions.create(&server("b"), &wrong), Err(EditError::Invalid(_))));
+}
+
 #[rstest]
 #[case::scalars(json!({"command": "a b", "timeout": 5}), &["  command: a b\n", "# over pipes", "# what time", "  timeout: 5\n"])]
 #[case::cleared(json!({"command": "go", "description": null}), &["  command: go\n", "# over pipes"])]
