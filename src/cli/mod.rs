@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: see [`Exit`].
 
+mod add;
 mod call;
 mod control;
 mod definitions;
@@ -9,6 +10,7 @@ mod example_server;
 mod gateway;
 mod get;
 mod glob;
+mod import;
 mod instance;
 mod list;
 mod logs;
@@ -16,6 +18,7 @@ mod mcp;
 mod operate;
 mod output;
 mod progress;
+mod remove;
 mod run;
 mod schema;
 mod serve;
@@ -27,6 +30,7 @@ mod tools;
 mod validate;
 mod version;
 mod words;
+mod writing;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -70,6 +74,12 @@ enum Command {
     Restart(operate::OperateArguments),
     /// Show what servers and the gateway have written
     Logs(logs::LogsArguments),
+    /// Define a server
+    Add(Box<add::AddArguments>),
+    /// Remove a server's definition
+    Remove(remove::RemoveArguments),
+    /// Define the servers that another client has
+    Import(import::ImportArguments),
     /// Check definition files and say what is wrong with them
     Validate(validate::ValidateArguments),
     /// Fetch, find and check agentgateway; run the embedded gateway
@@ -210,6 +220,9 @@ fn run(command: Command, environment: &Environment) -> Result<ExitCode, Failure>
         Command::Stop(arguments) => operate::run(&arguments, "stop", environment),
         Command::Restart(arguments) => operate::run(&arguments, "restart", environment),
         Command::Logs(arguments) => logs::run(&arguments, environment),
+        Command::Add(arguments) => add::run(&arguments, environment),
+        Command::Remove(arguments) => remove::run(&arguments, environment),
+        Command::Import(arguments) => import::run(&arguments, environment),
         Command::Validate(arguments) => validate::run(&arguments, environment),
         Command::Gateway(command) => gateway::run(command, environment),
         Command::ExampleServer => example_server::run(),

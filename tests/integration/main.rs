@@ -16,6 +16,8 @@ mod commands;
 #[cfg(test)]
 mod control;
 #[cfg(test)]
+mod definitions_cli;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod faults;

@@ -1,0 +1,48 @@
+//! What the commands that write definitions have in common. They work on files; a running instance notices by itself.
+
+use sidegate::environment::Environment;
+use sidegate::instance::definition_reader;
+use sidegate::mcpserver::{Definitions, EditError};
+
+use super::output::say_error;
+use super::{ConfigDir, Exit, Failure};
+
+/// How to see what has changed.
+pub(super) const HOW_TO_SEE: &str =
+    "A running instance takes it over by itself: see `sidegate list`, or start one with `sidegate serve`.";
+
+/// The definitions of the configuration directory.
+pub(super) fn open(config_dir: &ConfigDir, environment: &Environment) -> Result<Definitions, Failure> {
+    let config_dir = config_dir.resolve(environment)?;
+    let helper = std::env::current_exe()?;
+    Ok(Definitions::new(definition_reader(&config_dir, environment, &helper)?))
+}
+
+/// What a failed operation on definitions tells its user.
+pub(super) fn failure(error: EditError) -> Failure {
+    let (exit, hint) = match &error {
+        EditError::Invalid(invalid) => {
+            // The file is not there, so only what was given can be wrong.
+            let mistakes: Vec<_> = invalid.mistakes.iter().map(ToString::to_string).collect();
+            return Failure::text(Exit::Invalid, mistakes.join("\n"));
+        }
+        EditError::AlreadyExists { name, .. } => {
+            (Exit::Failed, Some(format!("edit that file, or remove it first with `sidegate remove {name}`")))
+        }
+        EditError::NotWritable { .. } => (Exit::Failed, Some("check its permissions".to_owned())),
+        _ => (Exit::Failed, None),
+    };
+    Failure::new(exit, error).maybe_hint(hint.as_deref())
+}
+
+/// What somebody who writes a definition here and reads it elsewhere has to know.
+pub(super) fn unset_variable(name: &str) -> String {
+    format!("the variable {name} is not set here: set it where sidegate runs")
+}
+
+/// Warns of variables that are not set.
+pub(super) fn warn_of_unset(variables: &[String]) {
+    for name in variables {
+        say_error(&format!("warning: {}", unset_variable(name)));
+    }
+}
