@@ -51,6 +51,16 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
 }
 
 impl InstanceArguments {
+    /// Where definitions and settings are.
+    pub(super) fn config_dir(&self, environment: &Environment) -> Result<PathBuf, Failure> {
+        self.config_dir.resolve(environment)
+    }
+
+    /// Whether nothing may be downloaded.
+    pub(super) fn offline(&self) -> bool {
+        self.offline
+    }
+
     /// Logs as asked for; `default` and above where nothing was asked for.
     pub(super) fn init_logging(&self, default: &str, environment: &Environment) {
         let format = match self.log_format {

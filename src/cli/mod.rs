@@ -6,6 +6,7 @@ mod add;
 mod call;
 mod control;
 mod definitions;
+mod doctor;
 mod example_server;
 mod gateway;
 mod get;
@@ -80,6 +81,8 @@ enum Command {
     Remove(remove::RemoveArguments),
     /// Define the servers that another client has
     Import(import::ImportArguments),
+    /// Look for what is wrong, and say what to do about it
+    Doctor(Box<doctor::DoctorArguments>),
     /// Check definition files and say what is wrong with them
     Validate(validate::ValidateArguments),
     /// Fetch, find and check agentgateway; run the embedded gateway
@@ -223,6 +226,7 @@ fn run(command: Command, environment: &Environment) -> Result<ExitCode, Failure>
         Command::Add(arguments) => add::run(&arguments, environment),
         Command::Remove(arguments) => remove::run(&arguments, environment),
         Command::Import(arguments) => import::run(&arguments, environment),
+        Command::Doctor(arguments) => doctor::run(&arguments, environment),
         Command::Validate(arguments) => validate::run(&arguments, environment),
         Command::Gateway(command) => gateway::run(command, environment),
         Command::ExampleServer => example_server::run(),

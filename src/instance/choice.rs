@@ -103,7 +103,11 @@ pub enum Network {
 }
 
 /// Settings that say what this version cannot do are refused, not passed over.
-pub(super) fn refuse_unsupported(settings: &Settings) -> Result<(), StartError> {
+///
+/// # Errors
+///
+/// [`StartError::Unsupported`], of the first of them.
+pub fn check_supported(settings: &Settings) -> Result<(), StartError> {
     let aggregator = &settings.aggregator;
     for (set, what) in [
         (settings.gateway_mode() == GatewayMode::External, "a gateway that runs elsewhere (upstreamUrl)"),

@@ -56,11 +56,11 @@ use runtime_dir::RuntimeDir;
 use status::Identity;
 use token::Token;
 
-pub use choice::Network;
+pub use choice::{Network, check_supported};
 pub use error::StartError;
 pub use info::{GatewayInfo, InstanceInfo, PortsInfo};
 pub use runtime_dir::RuntimeDirError;
-pub use token::TokenError;
+pub use token::{TokenError, check_token_file};
 
 /// How long a stdio server has to end after its stdin was closed, and again after SIGTERM.
 const CHILD_GRACE: Duration = Duration::from_secs(2);
@@ -145,7 +145,7 @@ impl Instance {
             progress,
         } = options;
         let started = (SystemTime::now(), Instant::now());
-        choice::refuse_unsupported(&settings)?;
+        check_supported(&settings)?;
         let token = settings.aggregator.token_file.value.as_deref().map(Token::read).transpose()?;
         let (listener, address) = listen(settings.listen.value).await?;
         let runtime_dir = match ephemeral {

@@ -40,6 +40,15 @@ impl Token {
     }
 }
 
+/// Whether an instance could use the token in this file.
+///
+/// # Errors
+///
+/// [`TokenError`]
+pub fn check_token_file(path: &Path) -> Result<(), TokenError> {
+    Token::read(path).map(drop)
+}
+
 /// Why a token file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
