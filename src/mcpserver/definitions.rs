@@ -1,5 +1,6 @@
 //! All operations on the directory of definitions.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -60,7 +61,9 @@ pub struct Written {
 }
 
 /// A definition's file.
-#[derive(Clone, Debug)]
+///
+/// `Debug` shows neither its text nor its values.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Stored {
     /// The file.
@@ -71,6 +74,15 @@ pub struct Stored {
     pub resource: Option<Value>,
     /// What it means; `suspended` is what is in effect.
     pub outcome: Result<Arc<Definition>, Invalid>,
+}
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stored")
+            .field("path", &self.path)
+            .field("outcome", &self.outcome)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Definitions {

@@ -2,7 +2,7 @@
 //!
 //! A [`Reader`] turns a file into a [`Definition`] or into [`Invalid`], which holds every mistake of the file with its
 //! line and column. [`Reader::scan`] does so for a directory. [`Definitions`] writes: it suspends, creates, updates and
-//! deletes, by edits of the text that keep the rest of a file. [`import`] reads what other clients have in their files.
+//! deletes, by edits of the text that keep the rest of a file. [`import()`] reads what other clients have in their files.
 //!
 //! Invariants: a [`Definition`] that exists is valid; one bad file does not hide another; a directory that cannot be
 //! read is an error and never an empty set; no secret is in a `Debug`, an error or a mistake.

@@ -135,6 +135,58 @@ fn what_cannot_be_written_is_kept_beside() {
     drop(held);
 }
 
+/// Runs `f` as a user for whom permissions count.
+fn without_privileges(f: impl FnOnce() + Send) {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // Capabilities belong to a thread. Those of the root user pass over permissions.
+            let mut sets = capabilities(None).unwrap();
+            for set in [&mut sets.effective, &mut sets.permitted, &mut sets.inheritable] {
+                set.remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
+            }
+            set_capabilities(None, sets).unwrap();
+            f();
+        });
+        thread.join().unwrap();
+    });
+}
+
+#[rstest]
+#[case::directory("", 0o555, 0o755)]
+#[case::file("time.yaml", 0o444, 0o640)]
+fn permissions_are_respected(#[case] what: &str, #[case] forbidden: u32, #[case] allowed: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new().with("time.yaml", TIME);
+    let set = |mode| fs::set_permissions(place.path(what), std::fs::Permissions::from_mode(mode)).unwrap();
+    let name = server("time");
+    set(forbidden);
+    without_privileges(|| {
+        let definitions = place.definitions();
+        let stopped = definitions.suspend(&name, true).unwrap();
+        assert!(stopped.changed && matches!(stopped.stands_in, StandsIn::Overlay(_)), "{stopped:?}");
+        let error = definitions.update(&name, &json!({"command": "go"})).unwrap_err();
+        assert!(matches!(error, EditError::NotWritable { .. }), "{error}");
+    });
+    assert!(place.suspended("time"));
+    assert_eq!((place.read("time.yaml"), place.files()), (TIME.to_owned(), vec!["time.yaml".to_owned()]));
+    set(allowed);
+    without_privileges(|| {
+        let again = place.definitions().suspend(&name, true).unwrap();
+        assert!(!again.changed && matches!(again.stands_in, StandsIn::Definition(_)), "{again:?}");
+    });
+    assert!(place.read("time.yaml").contains("suspended: true"));
+    assert!(!place.0.path().join("state/suspended/time").exists());
+}
+
+#[test]
+fn what_is_read_back_shows_no_secret() {
+    let place =
+        Place::new().with("time.yaml", &TIME.replace("command: x", "command: x\n  env: {A: hunter22}"));
+    let debug = format!("{:?}", place.definitions().get(&server("time")).unwrap());
+    assert!(!debug.contains("hunter22"), "{debug}");
+}
+
 #[test]
 fn the_overlay_counts_more_until_the_file_can_be_written() {
     let (place, held) = Place::new().with_unwritable("time.yaml", TIME);

@@ -44,7 +44,9 @@ pub enum Client {
 }
 
 /// A server of the file.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// `Debug` shows no values.
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Imported {
     /// Its name there.
@@ -86,6 +88,16 @@ pub enum ImportError {
         /// The file.
         path: PathBuf,
     },
+}
+
+impl fmt::Debug for Imported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Imported")
+            .field("original", &self.original)
+            .field("outcome", &self.outcome.as_ref().map(|(name, _)| name))
+            .field("notes", &self.notes)
+            .finish()
+    }
 }
 
 impl Client {

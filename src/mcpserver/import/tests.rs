@@ -134,6 +134,8 @@ fn no_reason_and_no_note_shows_a_secret() {
         "c": {"command": ["x", secret]},
         "d": {"command": "x", "apiKey": secret, "envFile": secret},
     }});
-    let report = report("/a/mcp.json", &text.to_string());
-    assert!(!report.contains(secret), "{report}");
+    let import = read_as("/a/mcp.json", &text.to_string());
+    assert!(import.servers.iter().any(|server| server.outcome.is_ok()));
+    let debug = format!("{import:?}");
+    assert!(!debug.contains(secret), "{debug}");
 }
