@@ -4,6 +4,8 @@
 
 mod add;
 mod call;
+mod completions;
+mod config;
 mod control;
 mod definitions;
 mod doctor;
@@ -85,11 +87,16 @@ enum Command {
     Doctor(Box<doctor::DoctorArguments>),
     /// Check definition files and say what is wrong with them
     Validate(validate::ValidateArguments),
+    /// Show the settings and where each comes from
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Fetch, find and check agentgateway; run the embedded gateway
     #[command(subcommand)]
     Gateway(gateway::GatewayCommand),
     /// A small MCP server over stdin and stdout, to try things with
     ExampleServer,
+    /// Print a script that completes commands in a shell
+    Completions(completions::CompletionsArguments),
     /// Print the version
     Version(version::VersionArguments),
 }
@@ -228,8 +235,10 @@ fn run(command: Command, environment: &Environment) -> Result<ExitCode, Failure>
         Command::Import(arguments) => import::run(&arguments, environment),
         Command::Doctor(arguments) => doctor::run(&arguments, environment),
         Command::Validate(arguments) => validate::run(&arguments, environment),
+        Command::Config(command) => config::run(command, environment),
         Command::Gateway(command) => gateway::run(command, environment),
         Command::ExampleServer => example_server::run(),
+        Command::Completions(arguments) => completions::run(&arguments),
         Command::Version(arguments) => version::run(&arguments),
     }
 }

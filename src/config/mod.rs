@@ -12,12 +12,14 @@ pub mod dirs;
 mod error;
 pub mod keys;
 mod load;
+mod schema;
 mod setting;
 mod settings;
 mod values;
 mod words;
 
 pub use error::{ConfigError, ConfigMistake, Place};
+pub use schema::SCHEMA;
 pub use setting::{Origin, Setting};
 pub use settings::{
     AggregatorSettings, Described, GatewayPorts, GatewaySettings, Overrides, Settings, TelemetrySettings,

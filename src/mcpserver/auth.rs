@@ -8,6 +8,12 @@ use url::Url;
 use super::reader::Context;
 use crate::yaml::Value;
 
+pub(super) const KEYS: &[&str] =
+    &["type", "forwardToken", "requiredAudiences", "tokenExchange", "authorizationServer"];
+pub(super) const TOKEN_EXCHANGE_KEYS: &[&str] =
+    &["enabled", "tokenEndpoint", "expectedIssuer", "connectorId", "scopes", "clientCredentialsFile"];
+pub(super) const AUTHORIZATION_SERVER_KEYS: &[&str] = &["issuer", "scopes"];
+
 /// The `auth` block of a definition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -95,13 +101,7 @@ pub struct InvalidIssuer;
 
 /// Reads the `auth` block. `None` after mistakes.
 pub(super) fn read(value: &Value<'_>, context: &Context<'_>) -> Option<Auth> {
-    let fields = value.fields(&[
-        "type",
-        "forwardToken",
-        "requiredAudiences",
-        "tokenExchange",
-        "authorizationServer",
-    ])?;
+    let fields = value.fields(KEYS)?;
     let mut auth = Auth::default();
     let kinds = [("none", AuthKind::None), ("oauth", AuthKind::OAuth)];
     let kind = fields.get("type").map_or(Some(AuthKind::None), |value| value.one_of(&kinds));
@@ -133,14 +133,7 @@ pub(super) fn read(value: &Value<'_>, context: &Context<'_>) -> Option<Auth> {
 }
 
 fn token_exchange(value: &Value<'_>, context: &Context<'_>) -> Option<TokenExchange> {
-    let fields = value.fields(&[
-        "enabled",
-        "tokenEndpoint",
-        "expectedIssuer",
-        "connectorId",
-        "scopes",
-        "clientCredentialsFile",
-    ])?;
+    let fields = value.fields(TOKEN_EXCHANGE_KEYS)?;
     // All of it is read before `enabled` decides, so that a block that is switched off is checked as well.
     let text = |key| fields.get(key).and_then(Value::text).filter(|text| !text.is_empty());
     let expected_issuer = text("expectedIssuer").map(str::to_owned);
@@ -184,7 +177,7 @@ fn token_endpoint(value: &Value<'_>, text: &str) -> Option<Url> {
 }
 
 fn authorization_server(value: &Value<'_>) -> Option<AuthorizationServer> {
-    let fields = value.fields(&["issuer", "scopes"])?;
+    let fields = value.fields(AUTHORIZATION_SERVER_KEYS)?;
     let text = |key| fields.get(key).and_then(Value::text).filter(|text| !text.is_empty());
     let scopes = words(text("scopes"));
     match (text("issuer"), fields.get("issuer")) {

@@ -24,6 +24,7 @@ mod overlay;
 mod reader;
 mod redact;
 mod resource;
+mod schema;
 mod secret;
 mod spec;
 mod store;
@@ -41,6 +42,7 @@ pub use invalid::Invalid;
 pub use name::{InvalidServerName, ServerName};
 pub use reader::{API_VERSION, KIND, Reader};
 pub use redact::{HIDDEN, SecretNames};
+pub use schema::SCHEMA;
 pub use secret::Secret;
 pub use store::{ContentHash, Entry, Scan, ScanError};
 

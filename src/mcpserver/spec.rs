@@ -34,8 +34,10 @@ pub(super) const KEYS: &[&str] = &[
     "auth",
 ];
 
-const STDIO_ONLY: &[&str] = &["command", "args", "env", "inheritEnv", "cwd"];
-const REMOTE_ONLY: &[&str] = &["url", "headers"];
+pub(super) const STDIO_ONLY: &[&str] = &["command", "args", "env", "inheritEnv", "cwd"];
+pub(super) const REMOTE_ONLY: &[&str] = &["url", "headers"];
+
+pub(super) const FAMILY_KEYS: &[&str] = &["name", "instanceArg"];
 
 const LONGEST_DESCRIPTION: usize = 500;
 
@@ -293,7 +295,7 @@ fn description(value: &Value<'_>) -> Option<String> {
 }
 
 fn family(value: &Value<'_>) -> Option<Family> {
-    let fields = value.fields(&["name", "instanceArg"])?;
+    let fields = value.fields(FAMILY_KEYS)?;
     let name = fields.need("name", "add it, a family needs name and instanceArg").and_then(Value::parsed);
     let instance_arg =
         fields.need("instanceArg", "add it, a family needs name and instanceArg").and_then(Value::parsed);

@@ -44,6 +44,10 @@ fn help() {
         &["remove"],
         &["import"],
         &["doctor"],
+        &["config"],
+        &["config", "show"],
+        &["config", "schema"],
+        &["completions"],
         &["validate"],
         &["gateway"],
         &["gateway", "fetch"],
@@ -90,12 +94,15 @@ fn help_of_every_command_is_a_snapshot() {
             "import",
             "doctor",
             "validate",
+            "config",
             "gateway",
             "example-server",
+            "completions",
             "version",
             "help"
         ]
     );
+    assert_eq!(commands(&["config"]), ["show", "schema", "help"]);
     assert_eq!(commands(&["gateway"]), ["fetch", "path", "verify", "pins", "restart", "serve", "help"]);
 }
 
@@ -128,6 +135,9 @@ fn mistakes() {
         &["validate", "missing.yaml"],
         &["validate", "time.yaml"],
         &["validate", "time.yaml", "--output", "json"],
+        &["config", "show", "--config-dir", "wrong"],
+        &["config", "schema", "gateway"],
+        &["completions", "tcsh"],
         &["gateway"],
         &["gateway", "path"],
         &["gateway", "fetch", "--gateway-mirror", "http://example.com"],

@@ -439,3 +439,48 @@ async fn without_a_runtime_directory_there_are_no_logs() {
     let output = run_at(directory.path(), &["logs", "../../etc/passwd", "--runtime-dir", &at("")]).await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 }
+
+#[tokio::test]
+async fn settings_are_shown_with_their_origins() {
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join(".config/sidegate");
+    fs_err::create_dir_all(&config).unwrap();
+    let text = "drain: 5s\ntelemetry: {endpoint: \"http://user:s3cret@otel:4317\"}\n";
+    fs_err::write(config.join("config.yaml"), text).unwrap();
+    let mut transcript = Vec::new();
+    for command in
+        [&["config", "show", "--listen", "127.0.0.1:0"][..], &["config", "show", "--output", "json"]]
+    {
+        let output = Command::new(binary())
+            .args(command)
+            .env_clear()
+            .env("HOME", home.path())
+            .env("SIDEGATE_AGGREGATOR_PREFIX", "y")
+            .env("SIDEGATE_RUNTIME_DIR", "/run/here")
+            .output();
+        let text = shown(&within("config show", output).await.unwrap());
+        assert!(!text.contains("s3cret"), "{text}");
+        let text = text.replace(home.path().to_str().unwrap(), "HOME");
+        transcript.push(format!("$ sidegate {}\n{text}", command.join(" ")));
+    }
+    insta::assert_snapshot!("config_show", transcript.join("\n"));
+}
+
+#[tokio::test]
+async fn schemas_and_completions_are_printed() {
+    let home = tempfile::tempdir().unwrap();
+    for (arguments, title) in [
+        (&["config", "schema"][..], "config.yaml of Sidegate"),
+        (&["config", "schema", "mcpserver"], "MCPServer, a definition of Sidegate"),
+    ] {
+        let output = run_at(home.path(), arguments).await;
+        let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(schema["title"], title);
+    }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = run_at(home.path(), &["completions", shell]).await;
+        let script = stdout(&output);
+        assert!(script.contains("sidegate") && script.contains("doctor"), "{shell}: {script}");
+        assert!(!script.contains("__guard"), "{shell}: {script}");
+    }
+}
