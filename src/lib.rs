@@ -10,6 +10,7 @@
 //! | module | owns | knows nothing of |
 //! | --- | --- | --- |
 //! | [`instance`] | wiring: start order, stop order, the library's front door | details of any part |
+//! | [`management`] | Sidegate's own tools: looking at servers and definitions, and changing them | sessions |
 //! | [`reconciler`] | following the definitions; one actor a server; what users see of it | the wire format |
 //! | [`aggregator`] | the catalogue of tools, exposed names, clients' sessions, the relay | files and processes |
 //! | [`bridge`] | what the gateway cannot dial: stdio servers, one child a session, legacy SSE servers, and others | gateways, exposed names |
@@ -59,6 +60,7 @@ mod error;
 pub mod example_server;
 pub mod gateway;
 pub mod instance;
+pub mod management;
 pub mod mcpserver;
 pub mod ports;
 pub mod reconciler;

@@ -60,13 +60,18 @@ pub struct Catalogue {
 
 impl Default for Catalogue {
     fn default() -> Self {
-        Self::build("x", [].into_iter())
+        Self::build("x", &[], [].into_iter())
     }
 }
 
 impl Catalogue {
-    /// The catalogue of `members`, sorted by server name. Names begin with `lead`.
-    pub fn build<'a>(lead: &str, members: impl Iterator<Item = (&'a ServerName, &'a Member)>) -> Self {
+    /// The catalogue of `members`, sorted by server name, after the tools `local`, which are listed as they are. Names of
+    /// servers' tools begin with `lead`.
+    pub fn build<'a>(
+        lead: &str,
+        local: &[ByteString],
+        members: impl Iterator<Item = (&'a ServerName, &'a Member)>,
+    ) -> Self {
         let nothing = PerKind::from_fn(|kind| List::of(kind, []).result);
         let mut catalogue = Self {
             servers: members.map(|(name, member)| (name.clone(), member.clone())).collect(),
@@ -78,13 +83,13 @@ impl Catalogue {
             problems: Vec::new(),
         };
         for kind in Kind::ALL {
-            catalogue.add(lead, kind);
+            catalogue.add(lead, kind, if kind == Kind::Tool { local } else { &[] });
         }
         catalogue.templates.sort_by_key(|entry| std::cmp::Reverse(entry.template.literal_length()));
         catalogue
     }
 
-    fn add(&mut self, lead: &str, kind: Kind) {
+    fn add(&mut self, lead: &str, kind: Kind, local: &[ByteString]) {
         let named: Vec<Named<'_>> = self
             .servers
             .iter()
@@ -100,6 +105,7 @@ impl Catalogue {
         };
         self.problems.extend(problems);
         let mut result = ListText::begin(kind);
+        local.iter().for_each(|tool| result.push(tool));
         for ((server, member), names) in self.servers.iter().zip(names) {
             for (item, name) in member.offer.lists[kind].items.iter().zip(names) {
                 let Some(name) = name else { continue };
@@ -247,7 +253,7 @@ mod tests {
 
     fn catalogue(members: impl IntoIterator<Item = (ServerName, Member)>) -> Catalogue {
         let members: BTreeMap<_, _> = members.into_iter().collect();
-        Catalogue::build("x", members.iter())
+        Catalogue::build("x", &[], members.iter())
     }
 
     #[test]

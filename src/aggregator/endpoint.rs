@@ -109,6 +109,26 @@ impl Aggregate {
         })
     }
 
+    /// Calls a tool of our own; `None` where it is not one.
+    fn call_local<'a>(
+        &'a self,
+        client: &Client,
+        request: &ClientRequest<'a>,
+    ) -> Option<impl Future<Output = Result<ByteString, RpcError>> + Send + 'a> {
+        if request.method != "tools/call" || client.scope != Scope::All {
+            return None;
+        }
+        let (id, name) = (request.id, json::string(request.name?)?);
+        let call = self.registry.local()?.call(&name, request.arguments.unwrap_or("{}"))?;
+        Some(async move {
+            if self.stopping.is_cancelled() {
+                return Err(RpcError::new(RpcError::UPSTREAM, "sidegate is stopping"));
+            }
+            let _counted = InFlight::new(&self.in_flight);
+            Ok(rpc::result(id, &call.await))
+        })
+    }
+
     /// Asks a server and answers the client. `None` where there is no answer: the request was cancelled.
     async fn relay(
         &self,
@@ -191,7 +211,10 @@ impl Endpoint for Aggregate {
         let answer = match ClientRequest::parse(&request) {
             Ok(request) => match self.answer(session, &request) {
                 Some(answer) => Some(answer),
-                None => self.relay(session, &request, &reply).await,
+                None => match self.call_local(session, &request) {
+                    Some(call) => session.closed.run_until_cancelled(call).await,
+                    None => self.relay(session, &request, &reply).await,
+                },
             },
             Err(error) => Some(Err(error)),
         };

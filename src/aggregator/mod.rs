@@ -23,6 +23,7 @@ pub mod catalogue;
 mod client;
 pub mod endpoint;
 pub mod link;
+pub mod local;
 pub mod naming;
 pub mod offer;
 pub mod registry;

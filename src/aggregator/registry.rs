@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 use tracing::warn;
 
 use super::catalogue::{Catalogue, Member};
 use super::link::Link;
+use super::local::LocalTools;
 use crate::mcpserver::ServerName;
 
 /// Holds what each server brings, and the catalogue made of it. Readers get whole snapshots.
@@ -16,6 +17,7 @@ use crate::mcpserver::ServerName;
 pub struct Registry {
     lead: String,
     members: Mutex<BTreeMap<ServerName, Member>>,
+    local: OnceLock<Arc<dyn LocalTools>>,
     catalogue: watch::Sender<Arc<Catalogue>>,
 }
 
@@ -23,8 +25,19 @@ impl Registry {
     /// A registry without servers, whose exposed names begin with `lead`.
     pub fn new(lead: impl Into<String>) -> Arc<Self> {
         let lead = lead.into();
-        let empty = Arc::new(Catalogue::build(&lead, std::iter::empty()));
-        Arc::new(Self { lead, members: Mutex::default(), catalogue: watch::Sender::new(empty) })
+        let empty = Arc::new(Catalogue::build(&lead, &[], std::iter::empty()));
+        let (members, local) = (Mutex::default(), OnceLock::new());
+        Arc::new(Self { lead, members, local, catalogue: watch::Sender::new(empty) })
+    }
+
+    /// Offers tools of our own as well, from now on. Only the first call counts.
+    pub fn offer_local(&self, tools: Arc<dyn LocalTools>) {
+        self.change(|_| self.local.set(tools).is_ok());
+    }
+
+    /// The tools of our own.
+    pub(super) fn local(&self) -> Option<&Arc<dyn LocalTools>> {
+        self.local.get()
     }
 
     /// Enters a server, or what has changed of it. One whose link is retired stays out: it may be another's turn already.
@@ -66,7 +79,8 @@ impl Registry {
         if !edit(&mut members) {
             return;
         }
-        let catalogue = Arc::new(Catalogue::build(&self.lead, members.iter()));
+        let local = self.local.get().map(|local| local.tools()).unwrap_or_default();
+        let catalogue = Arc::new(Catalogue::build(&self.lead, &local, members.iter()));
         let old = self.catalogue.send_replace(Arc::clone(&catalogue));
         drop(members);
         for problem in catalogue.problems().iter().filter(|problem| !old.problems().contains(problem)) {

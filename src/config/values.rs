@@ -416,6 +416,10 @@ impl FromStr for NamePrefix {
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         match text.parse::<ToolPrefix>() {
+            Ok(_) if text == "core" => Err(InvalidValue::new(
+                "core is what the names of our own tools begin with".to_owned(),
+                "use another word",
+            )),
             Ok(_) => Ok(Self(text.to_owned())),
             Err(_) => Err(InvalidValue::new(
                 format!("{} is not usable in tool names", shown(text)),

@@ -7,7 +7,7 @@ use tracing::warn;
 use super::StartError;
 use super::gateway_child::Program;
 use crate::binary_resolver::{InvalidVersion, Progress, Releases, Request, Resolver, Verified, Version};
-use crate::config::{Exposure, GatewayMode, ManagementTools, Origin, Settings, dirs};
+use crate::config::{Exposure, GatewayMode, Settings, dirs};
 use crate::environment::Environment;
 use crate::error::chain;
 
@@ -113,11 +113,6 @@ pub fn check_supported(settings: &Settings) -> Result<(), StartError> {
         (settings.gateway_mode() == GatewayMode::External, "a gateway that runs elsewhere (upstreamUrl)"),
         (aggregator.exposure.value != Exposure::Direct, "aggregator.exposure: meta"),
         (settings.telemetry.endpoint.value.is_some(), "telemetry.endpoint"),
-        (
-            aggregator.management_tools.origin != Origin::Default
-                && aggregator.management_tools.value != ManagementTools::Off,
-            "aggregator.managementTools other than off",
-        ),
     ] {
         if set {
             return Err(StartError::Unsupported(what));

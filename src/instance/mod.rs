@@ -42,7 +42,8 @@ use crate::bridge::{Bridge, BridgeSettings};
 use crate::config::{Settings, dirs};
 use crate::environment::Environment;
 use crate::error::chain;
-use crate::mcpserver::{Definitions, Reader};
+use crate::management::Management;
+use crate::mcpserver::{Definitions, Reader, SecretNames};
 use crate::ports::describe_holder;
 use crate::reconciler::{Reconciler, ReconcilerOptions, Retry, Statuses, Surroundings};
 use crate::subprocess::Helper;
@@ -203,6 +204,14 @@ impl Instance {
             Arc::clone(&bridge),
             Arc::clone(&registry),
         );
+        let operator = reconciler.operator(definitions.clone());
+        registry.offer_local(Arc::new(Management::new(
+            settings.aggregator.management_tools.value,
+            operator.clone(),
+            definitions,
+            reconciler.statuses(),
+            SecretNames::new(&settings.redact.value),
+        )));
         reconciler.wished().await;
         if let Err(error) = gateways.start().await {
             reconciler.shutdown().await;
@@ -262,7 +271,7 @@ impl Instance {
             registry,
             statuses: reconciler.statuses(),
             problems: reconciler.problems(),
-            operator: reconciler.operator(definitions),
+            operator,
         });
         let handler = move |request| Arc::clone(&operations).handle(request);
         tracker.spawn(serve_connections(control, handler, stop.clone(), tracker.clone()));

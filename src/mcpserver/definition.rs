@@ -59,6 +59,17 @@ pub enum Transport {
     Sse(Remote),
 }
 
+impl Transport {
+    /// Its `spec.type`.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Stdio(_) => "stdio",
+            Self::StreamableHttp(_) => "streamable-http",
+            Self::Sse(_) => "sse",
+        }
+    }
+}
+
 /// A command that speaks MCP on stdin and stdout.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::reader::name_of;
 use super::resource::{complete, complete_patch, merge, render};
 use super::store::is_definition;
-use super::{Definition, EditError, Invalid, Reader, ServerName, disk, edit};
+use super::{Definition, EditError, Invalid, Reader, Scan, ScanError, ServerName, disk, edit};
 use crate::sync::lock;
 use crate::yaml::{self, FileError, edit as text_edit};
 
@@ -101,6 +101,15 @@ impl Definitions {
     /// The directory.
     pub fn directory(&self) -> PathBuf {
         self.reader.definitions_dir()
+    }
+
+    /// All definitions, right or wrong.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be read.
+    pub fn scan(&self) -> Result<Scan, ScanError> {
+        self.reader.scan(&self.directory())
     }
 
     /// The file that defines `name`.

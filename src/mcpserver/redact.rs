@@ -64,19 +64,10 @@ impl Definition {
                 spec.insert(key.to_owned(), value);
             }
         };
+        put("type", self.transport.type_name().into());
         match &self.transport {
-            Transport::Stdio(stdio) => {
-                put("type", "stdio".into());
-                hiding.stdio(stdio, &mut put);
-            }
-            Transport::StreamableHttp(remote) => {
-                put("type", "streamable-http".into());
-                hiding.remote(remote, &mut put);
-            }
-            Transport::Sse(remote) => {
-                put("type", "sse".into());
-                hiding.remote(remote, &mut put);
-            }
+            Transport::Stdio(stdio) => hiding.stdio(stdio, &mut put),
+            Transport::StreamableHttp(remote) | Transport::Sse(remote) => hiding.remote(remote, &mut put),
         }
         put("description", unless_empty(self.description.clone()));
         put("toolPrefix", self.tool_prefix.as_ref().map(ToString::to_string).into());

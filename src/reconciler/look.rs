@@ -35,8 +35,8 @@ pub(super) enum Progress {
 /// What can be asked of the loop.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// Look at the files now.
-    Look,
+    /// Look at the files now, and say when that was done.
+    Look(oneshot::Sender<()>),
     /// Look at the files now, and want this server even if it does not start by itself. Says how it went; dropped where
     /// the server is not wanted, or has another reason to rest.
     Start(ServerName, Settled),
@@ -333,7 +333,8 @@ impl Look {
 
     async fn obey(&mut self, order: Order) {
         match order {
-            Order::Look => {}
+            // Whoever asked may have lost interest.
+            Order::Look(done) => drop(done.send(())),
             Order::Start(name, settled) => {
                 self.want(&name).await;
                 if let Some(Server::Active(active)) = self.servers.get_mut(&name) {

@@ -36,7 +36,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -136,7 +136,7 @@ impl Reconciler {
     /// Looks at the definitions again, also without an event.
     pub fn rescan(&self) {
         // Nothing changes any more in a reconciler that has ended.
-        let _ = self.orders.send(Order::Look);
+        let _ = self.orders.send(Order::Look(oneshot::channel().0));
     }
 
     /// Waits until the definitions were read for the first time and their routes are wished for, so that a gateway that

@@ -148,6 +148,17 @@ impl Operator {
         Ok(Done::Restarted)
     }
 
+    /// Looks at the definitions now, and returns when what they say has begun.
+    ///
+    /// # Errors
+    ///
+    /// [`OperateError::Stopping`].
+    pub async fn look(&self) -> Result<(), OperateError> {
+        let (sender, done) = oneshot::channel();
+        self.order(Order::Look(sender))?;
+        done.await.map_err(|_| OperateError::Stopping)
+    }
+
     fn find(&self, name: &str) -> Result<(ServerName, ServerState), OperateError> {
         let not_found = || OperateError::NotFound(name.to_owned());
         let name = ServerName::from_str(name).map_err(|_| not_found())?;

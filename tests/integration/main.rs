@@ -26,6 +26,8 @@ mod faults;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
+mod management;
+#[cfg(test)]
 mod operate;
 #[cfg(test)]
 mod peers;

@@ -108,7 +108,8 @@ impl Sidegate {
             gateway,
             arguments: Vec::new(),
             through_shell: false,
-            environment: Vec::new(),
+            // Most tests are about the tools of servers alone.
+            environment: vec![("SIDEGATE_AGGREGATOR_MANAGEMENT_TOOLS".into(), "off".into())],
         }
     }
 
@@ -246,6 +247,11 @@ impl Builder {
 
     pub(crate) fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    pub(crate) fn without_env(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.environment.retain(|(known, _)| known != name.as_ref());
         self
     }
 
