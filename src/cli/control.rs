@@ -1,11 +1,13 @@
 //! Asking a running instance.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http::Method;
 use serde_json::Value;
-use sidegate::admin::control::{ControlError, ask};
+use sidegate::admin::control::{ControlError, SOCKET, ask};
 use sidegate::admin::status::Status;
 use sidegate::config::dirs;
 use sidegate::environment::Environment;
@@ -87,10 +89,11 @@ pub(super) async fn status_in(directory: &Path) -> Result<Status, Failure> {
 }
 
 async fn ask_in(directory: &Path, method: Method, path: &str) -> Result<Value, Failure> {
-    let (status, body) = ask(directory, method, path).await.map_err(|error| match error {
-        ControlError::NotRunning { source, .. } => not_running(directory, &source),
-        error => Failure::new(Exit::Failed, error),
-    })?;
+    let (status, body) = match ask(directory, method, path).await {
+        Ok(answer) => answer,
+        Err(ControlError::NotRunning { source, .. }) => return Err(not_running(directory, &source).await),
+        Err(error) => return Err(Failure::new(Exit::Failed, error)),
+    };
     let value: Value = serde_json::from_str(&body).map_err(|error| {
         Failure::text(Exit::Failed, format!("the instance answered with no JSON: {error}"))
     })?;
@@ -102,13 +105,38 @@ async fn ask_in(directory: &Path, method: Method, path: &str) -> Result<Value, F
     }
 }
 
-fn not_running(directory: &Path, source: &io::Error) -> Failure {
+async fn not_running(directory: &Path, source: &io::Error) -> Failure {
+    // Longer than any instance that is well needs, and short enough for a hint.
+    const MOMENT: Duration = Duration::from_secs(1);
     let why = match source.kind() {
         io::ErrorKind::NotFound if !directory.exists() => ": there is no such directory".to_owned(),
         io::ErrorKind::NotFound => String::new(),
         io::ErrorKind::ConnectionRefused => ": the last one was killed".to_owned(),
         _ => format!(": {source}"),
     };
-    Failure::text(Exit::NoInstance, format!("no instance runs in {}{why}", directory.display()))
-        .hint("start one with `sidegate serve`, or name its directory with --runtime-dir")
+    let failure =
+        Failure::text(Exit::NoInstance, format!("no instance runs in {}{why}", directory.display()));
+    for other in beside(directory) {
+        let asking = ask(&other, Method::GET, "/v1/status");
+        if let Ok(Ok(_)) = tokio::time::timeout(MOMENT, asking).await {
+            let other = other.display();
+            return failure.hint(format!("one runs in {other}: name it with --runtime-dir {other}"));
+        }
+    }
+    failure.hint("start one with `sidegate serve`, or name its directory with --runtime-dir")
+}
+
+/// The runtime directories of this user beside `directory` that have, or had, an instance: those of other configuration
+/// directories.
+pub(super) fn beside(directory: &Path) -> Vec<PathBuf> {
+    let ours = rustix::process::geteuid().as_raw();
+    // Where nothing can be listed, nothing is beside it.
+    let entries = directory.parent().and_then(|parent| std::fs::read_dir(parent).ok());
+    let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut beside: Vec<PathBuf> = paths
+        .filter(|path| path != directory && path.join(SOCKET).exists())
+        .filter(|path| path.symlink_metadata().is_ok_and(|meta| meta.is_dir() && meta.uid() == ours))
+        .collect();
+    beside.sort();
+    beside
 }

@@ -8,6 +8,7 @@ use sidegate::mcpserver::ServerName;
 
 use super::control::InstanceSelector;
 use super::output::say;
+use super::words::similar;
 use super::{Failure, OutputFormat};
 
 #[derive(Debug, clap::Args)]
@@ -31,10 +32,28 @@ pub(super) fn run(
     environment: &Environment,
 ) -> Result<ExitCode, Failure> {
     let path = format!("/v1/servers/{}/{action}", arguments.server);
-    let result = arguments.instance.ask(environment, Method::POST, &path)?;
+    let result = match arguments.instance.ask(environment, Method::POST, &path) {
+        Err(failure) if failure.message.ends_with("not found") => {
+            return Err(with_guess(failure, arguments, environment));
+        }
+        result => result?,
+    };
     match arguments.output {
         OutputFormat::Json => say(&result.to_string())?,
         OutputFormat::Text => say(result["message"].as_str().unwrap_or_default())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A server that is not known, and which one may be meant.
+fn with_guess(failure: Failure, arguments: &OperateArguments, environment: &Environment) -> Failure {
+    // Only for the hint: that there is no such server was said already.
+    let status =
+        super::runtime().and_then(|runtime| runtime.block_on(arguments.instance.status(environment)));
+    let Ok(status) = status else { return failure };
+    let names = status.servers.iter().map(|server| server.name.as_str());
+    match similar(arguments.server.as_str(), names) {
+        Some(similar) => failure.hint(format!("did you mean {similar:?}?")),
+        None => failure.hint("see `sidegate list`"),
+    }
 }

@@ -48,7 +48,15 @@ pub(super) fn run(arguments: &ToolsArguments, environment: &Environment) -> Resu
         say(&json!({"schema": 1, "tools": found}).to_string())?;
     }
     match (found.as_slice(), &arguments.glob) {
-        ([], Some(glob)) => return Err(unknown_tool(&glob.to_string(), &tools, &status)),
+        ([], Some(glob)) => {
+            let wanted = glob.to_string();
+            let part = glob.is_literal() && tools.iter().any(|tool| name(tool).contains(&wanted));
+            let failure = unknown_tool(&wanted, &tools, &status);
+            return Err(match part {
+                true => failure.hint(format!("for a part of a name write `sidegate tools '*{wanted}*'`")),
+                false => failure,
+            });
+        }
         ([], None) if arguments.output == OutputFormat::Text => {
             say_error("There are no tools.");
             say_not_running(&status);

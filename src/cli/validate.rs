@@ -1,20 +1,25 @@
 //! `sidegate validate`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
 use sidegate::environment::Environment;
 use sidegate::instance::definition_reader;
-use sidegate::mcpserver::{Invalid, ScanError};
+use sidegate::mcpserver::{Invalid, Reader, ScanError, ServerName};
 
 use super::output::{say, say_error};
 use super::{ConfigDir, Exit, Failure, OutputFormat};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  sidegate validate mcpservers/time.yaml")]
+#[command(after_help = "Examples:
+  sidegate validate
+  sidegate validate time
+  sidegate validate mcpservers/time.yaml
+
+Exit codes: 0 all are valid, 1 failed, 3 some are not.")]
 pub(super) struct ValidateArguments {
-    /// The files to check [default: all in mcpservers/]
+    /// What to check: files, directories of them, or names of servers [default: all in mcpservers/]
     files: Vec<PathBuf>,
     #[command(flatten)]
     config_dir: ConfigDir,
@@ -28,16 +33,20 @@ pub(super) fn run(arguments: &ValidateArguments, environment: &Environment) -> R
     let helper = std::env::current_exe()?;
     let reader = definition_reader(&config_dir, environment, &helper)?;
     let outcomes: Vec<(PathBuf, Option<Invalid>)> = if arguments.files.is_empty() {
-        let scan = reader.scan(&reader.definitions_dir()).map_err(|error| {
-            let hint = match &error {
-                ScanError::NotFound { .. } => "name files, or another directory with --config-dir",
-                ScanError::Unreadable { .. } => "check its permissions",
-            };
-            Failure::new(Exit::Failed, error).hint(hint)
-        })?;
-        scan.entries.into_iter().map(|entry| (entry.path, entry.outcome.err())).collect()
+        outcomes_in(&reader, &reader.definitions_dir())?
     } else {
-        arguments.files.iter().map(|file| (file.clone(), reader.read_file(file).err())).collect()
+        let mut outcomes = Vec::new();
+        for file in &arguments.files {
+            if file.is_dir() {
+                outcomes.extend(outcomes_in(&reader, file)?);
+            } else if let Some(defined) = file_of(&reader, file) {
+                let invalid = reader.read_file(&defined).err();
+                outcomes.push((defined, invalid));
+            } else {
+                outcomes.push((file.clone(), reader.read_file(file).err()));
+            }
+        }
+        outcomes
     };
     let wrong = outcomes.iter().filter(|(_, invalid)| invalid.is_some()).count();
     match arguments.output {
@@ -59,9 +68,34 @@ pub(super) fn run(arguments: &ValidateArguments, environment: &Environment) -> R
                 }
             }
             if outcomes.is_empty() {
-                say_error(&format!("no definitions in {}", reader.definitions_dir().display()));
+                let looked_at = match arguments.files.first() {
+                    Some(directory) => directory.clone(),
+                    None => reader.definitions_dir(),
+                };
+                say_error(&format!("no definitions in {}", looked_at.display()));
             }
         }
     }
     if wrong == 0 { Ok(ExitCode::SUCCESS) } else { Err(Failure::silent(Exit::Invalid)) }
+}
+
+/// All definitions of a directory.
+fn outcomes_in(reader: &Reader, directory: &Path) -> Result<Vec<(PathBuf, Option<Invalid>)>, Failure> {
+    let scan = reader.scan(directory).map_err(|error| {
+        let hint = match &error {
+            ScanError::NotFound { .. } => "name files, or another directory with --config-dir",
+            ScanError::Unreadable { .. } => "check its permissions",
+        };
+        Failure::new(Exit::Failed, error).hint(hint)
+    })?;
+    Ok(scan.entries.into_iter().map(|entry| (entry.path, entry.outcome.err())).collect())
+}
+
+/// The file of the server `name`, where there is no file of that path.
+fn file_of(reader: &Reader, name: &Path) -> Option<PathBuf> {
+    let server: ServerName = name.to_str().filter(|_| !name.exists())?.parse().ok()?;
+    let extensions = ["yaml", "yml"].into_iter();
+    let mut files =
+        extensions.map(|extension| reader.definitions_dir().join(format!("{server}.{extension}")));
+    files.find(|file| file.exists())
 }

@@ -280,6 +280,7 @@ async fn tools_are_listed_described_and_called() {
         &["tools", "x_calc_hash"],
         &["tools", "x_calc_hsah"],
         &["tools", "x_gone_search"],
+        &["tools", "calc"],
         &["tools", "x_[b-a]"],
         &["tools", "x_[", "--output", "json"],
         &["call", "x_calc_calculate", "--arg", "expression=2*(3+4)"],
@@ -423,8 +424,10 @@ async fn logs_are_shown_and_followed() {
     let unknown = run(&instance, &["logs", "naer"]).await;
     assert_eq!(unknown.status.code(), Some(1));
     assert!(shown(&unknown).contains("hint: did you mean \"near\"?"), "{unknown:?}");
-    let unknown = shown(&run(&instance, &["logs", "calc"]).await);
-    assert!(unknown.contains("hint: there are gateway, near; a stdio server has a log"), "{unknown}");
+    let unknown = shown(&run(&instance, &["logs", "calculator"]).await);
+    assert!(unknown.contains("hint: there are gateway, near\n"), "{unknown}");
+    let silent = run(&instance, &["logs", "calc"]).await;
+    assert!(silent.status.success() && shown(&silent).contains("calc has written nothing yet"), "{silent:?}");
     assert!(instance.stop().await.status.success());
 }
 
@@ -482,5 +485,53 @@ async fn schemas_and_completions_are_printed() {
         let script = stdout(&output);
         assert!(script.contains("sidegate") && script.contains("doctor"), "{shell}: {script}");
         assert!(!script.contains("__guard"), "{shell}: {script}");
+    }
+}
+
+#[tokio::test]
+async fn the_instance_of_another_directory_is_named() {
+    let instance = Sidegate::builder().start().await;
+    // Beside that one, as those of two configuration directories are.
+    let beside = instance.ready.runtime_dir.with_file_name("another");
+    let output =
+        run_at(Path::new("/nonexistent"), &["status", "--runtime-dir", beside.to_str().unwrap()]).await;
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    let hint = format!(
+        "hint: one runs in {0}: name it with --runtime-dir {0}\n",
+        instance.ready.runtime_dir.display()
+    );
+    assert!(shown(&output).contains(&hint), "{output:?}");
+    assert!(instance.stop().await.status.success());
+}
+
+#[tokio::test]
+async fn a_server_with_a_similar_name_is_proposed() {
+    let instance = Sidegate::builder().definition("calc", &built_in()).wait_for_servers().start().await;
+    for (name, hint) in [("clac", "hint: did you mean \"calc\"?"), ("xyz", "hint: see `sidegate list`")] {
+        let output = run(&instance, &["stop", name]).await;
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(shown(&output).contains(hint), "{output:?}");
+    }
+    assert!(instance.stop().await.status.success());
+}
+
+#[tokio::test]
+async fn files_directories_and_names_are_validated() {
+    let home = tempfile::tempdir().unwrap();
+    let definitions = home.path().join(".config/sidegate/mcpservers");
+    fs_err::create_dir_all(&definitions).unwrap();
+    fs_err::write(definitions.join("good.yaml"), built_in()).unwrap();
+    fs_err::write(definitions.join("wrong.yaml"), "kind: nonsense").unwrap();
+    let directory = definitions.to_str().unwrap();
+    for (argument, code, said) in [
+        ("good", 0, "good.yaml: valid"),
+        ("wrong", 3, "wrong.yaml:1:7: kind: unknown value"),
+        (directory, 3, "good.yaml: valid"),
+        ("missing", 3, "missing: the file does not exist"),
+        (home.path().to_str().unwrap(), 0, "no definitions in"),
+    ] {
+        let output = run_at(home.path(), &["validate", argument]).await;
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(shown(&output).contains(said), "{argument}: {output:?}");
     }
 }

@@ -98,7 +98,9 @@ fn commands_that_are_shown_exist() {
             seen.push(command);
         }
     }
-    for wanted in ["./scripts/demo", "./scripts/test", "sidegate serve", "sidegate validate"] {
+    for wanted in
+        ["./scripts/demo", "./scripts/test", "sidegate serve", "sidegate validate", "sidegate doctor"]
+    {
         assert!(seen.iter().any(|command| command == wanted), "{wanted} is not shown any more: {seen:?}");
     }
 }

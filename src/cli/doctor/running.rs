@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU16;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use http::Method;
 use sidegate::admin::control::{ControlError, SOCKET, ask};
@@ -11,7 +11,7 @@ use sidegate::admin::status::{ServerEntry, Status};
 use sidegate::config::{Settings, keys};
 use sidegate::ports::describe_holder;
 
-use super::super::control::status_in;
+use super::super::control::{beside, status_in};
 use super::super::words::{count, duration};
 use super::super::{Exit, Failure};
 use super::Finding;
@@ -151,13 +151,9 @@ fn port(subject: &str, address: SocketAddr, setting: &str, ours: &dyn Fn(u16) ->
 
 /// Other runtime directories beside this one, and what of them nobody uses any more.
 pub(super) async fn others(runtime_dir: &Path) -> Vec<Finding> {
-    let Some(parent) = runtime_dir.parent() else { return Vec::new() };
-    // Where there is no such directory, there is nothing beside it.
-    let beside: Vec<PathBuf> =
-        std::fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     let mut stale = Vec::new();
     let mut findings = Vec::new();
-    for directory in beside.iter().filter(|path| *path != runtime_dir && path.join(SOCKET).exists()) {
+    for directory in &beside(runtime_dir) {
         match ask(directory, Method::GET, "/v1/status").await {
             Ok(_) => {
                 findings.push(Finding::ok("other instances", format!("one runs in {}", directory.display())))

@@ -13,6 +13,7 @@ use sidegate::environment::Environment;
 
 use self::file::LogReader;
 use super::control::InstanceSelector;
+use super::definitions::Definitions;
 use super::output::{Reader, say_error, say_to_reader};
 use super::words::similar;
 use super::{Exit, Failure, OutputFormat};
@@ -57,7 +58,10 @@ pub(super) fn run(arguments: &LogsArguments, environment: &Environment) -> Resul
     if let Some(name) = &arguments.name
         && !found.contains(name)
     {
-        return Err(unknown_log(name, &found, &logs.directory));
+        if !is_server(name, &arguments.instance, environment)? {
+            return Err(unknown_log(name, &found, &logs.directory));
+        }
+        say_error(&format!("{name} has written nothing yet; only stdio servers write here"));
     }
     if found.is_empty() && !arguments.follow {
         say_error(&format!("nothing has been logged in {}", logs.directory.display()));
@@ -128,6 +132,18 @@ impl Logs {
     }
 }
 
+/// Whether there is a server `name`, in the running instance or in the files.
+fn is_server(name: &str, instance: &InstanceSelector, environment: &Environment) -> Result<bool, Failure> {
+    match super::runtime()?.block_on(instance.status(environment)) {
+        Ok(status) => Ok(status.servers.iter().any(|server| server.name == name)),
+        Err(failure) if failure.exit == Exit::NoInstance => {
+            let definitions = Definitions::read(&instance.config_dir(environment)?, environment)?;
+            Ok(definitions.find(name).is_some())
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
     Failure::text(Exit::Failed, format!("{} cannot be read: {error}", path.display()))
 }
@@ -143,5 +159,5 @@ fn unknown_log(name: &str, found: &[String], directory: &Path) -> Failure {
         [] => "none has been written yet".to_owned(),
         _ => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
     };
-    failure.hint(format!("{there_are}; a stdio server has a log once it has written something to stderr"))
+    failure.hint(there_are)
 }
