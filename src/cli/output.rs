@@ -1,6 +1,7 @@
 //! Printing, to readers that may have gone.
 
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal as _, Write};
 
 /// Prints a line of data on stdout.
 ///
@@ -9,6 +10,7 @@ use std::io::{self, Write};
 /// Writing failed. A reader that has gone is none: it has seen what it wanted.
 pub(super) fn say(line: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
+    let line = shown(line, stdout.is_terminal());
     match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
@@ -17,7 +19,19 @@ pub(super) fn say(line: &str) -> io::Result<()> {
 
 /// Prints a line for a person on stderr. Where that fails there is nobody to tell.
 pub(super) fn say_error(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let mut stderr = io::stderr().lock();
+    let line = shown(line, stderr.is_terminal());
+    let _ = writeln!(stderr, "{line}");
+}
+
+/// What servers say of themselves must not steer a terminal: control characters are shown as such.
+fn shown(text: &str, terminal: bool) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if terminal && text.contains(steers) {
+        Cow::Owned(text.replace(steers, "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 /// Whether somebody still reads stdout.
@@ -46,5 +60,17 @@ pub(super) fn say_to_reader(lines: impl IntoIterator<Item = String>) -> io::Resu
         Ok(()) => Ok(Reader::There),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_no_control_characters() {
+        let text = "a\tb\n\u{1b}[2Jc\r\u{9b}d";
+        assert_eq!(shown(text, true), "a\tb\n\u{fffd}[2Jc\u{fffd}\u{fffd}d");
+        assert_eq!(shown(text, false), text);
     }
 }

@@ -1,16 +1,25 @@
 //! Tables for people.
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
+
+/// Names up to this length are never broken, in characters.
+const WHOLE_NAME: usize = 40;
 
 /// Columns with a head, without lines; cells are wrapped to the width of a terminal.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(head);
+    let mut longest = 0;
     for row in rows {
+        longest = longest.max(row.first().map_or(0, |name| name.chars().count()));
         table.add_row(row);
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
+    }
+    // A name that is broken cannot be copied.
+    if let Some(names) = table.column_mut(0).filter(|_| longest <= WHOLE_NAME) {
+        names.set_constraint(ColumnConstraint::ContentWidth);
     }
     let text = table.to_string();
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
