@@ -13,7 +13,7 @@ use tracing::debug;
 use super::client::Call;
 use super::request::{ClientRequest, Edit};
 use super::upstream::Upstream;
-use crate::wire::client::ClientError;
+use crate::wire::client::{ClientError, Said};
 use crate::wire::json;
 use crate::wire::message::{Message, View};
 use crate::wire::rpc::{self, RpcError};
@@ -87,9 +87,13 @@ impl Relay<'_> {
         let request = self.request.for_server(id, self.edits);
         // Progress begins the time of the call again.
         let (progress, progressed) = watch::channel(());
-        let mut on_message = |message: Message| {
-            let _ = progress.send(());
-            self.forward(id, message, upstream);
+        let mut on_said = |said| match said {
+            Said::Message(message) => {
+                let _ = progress.send(());
+                self.forward(id, message, upstream);
+            }
+            // As the server does with us.
+            Said::Away(retry) => self.reply.send_away(retry),
         };
         let timer = async {
             match limit {
@@ -100,7 +104,7 @@ impl Relay<'_> {
         let reason = tokio::select! {
             // An answer that is there counts, whatever else has happened.
             biased;
-            answer = upstream.session().request(request, id, &mut on_message) => {
+            answer = upstream.session().request_and_watch(request, id, &mut on_said) => {
                 return Some(answer.map_err(Failure::Client));
             }
             () = upstream.closed() => {

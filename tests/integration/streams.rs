@@ -97,10 +97,24 @@ async fn a_server_that_lets_itself_be_polled_is_asked_again(
     let Some(builder) = through.builder() else { return };
     let far = Upstream::everything(&[]).await;
     let sidegate = builder.definition("far", &remote(&far.url)).wait_for_servers().start().await;
+    let done = "Reconnection test completed successfully";
     // An old client, which has never heard of polling, gets its answer on its own connection.
     let client = McpClient::initialize(sidegate.url(), "2025-06-18", json!({})).await;
-    let answer = client.call("x_far_test_reconnection", json!({})).await;
-    assert_eq!(answer.text(), "Reconnection test completed successfully");
+    assert_eq!(client.call("x_far_test_reconnection", json!({})).await.text(), done);
+    // A new one polls, as the server wants it.
+    let client = McpClient::connect(sidegate.url()).await;
+    let call = json!({"name": "x_far_test_reconnection", "arguments": {}});
+    let mut stream = client.start("tools/call", call).await.into_stream();
+    let (mut last_event_id, mut retry) = (None, None);
+    while let Some(event) = stream.next_event().await {
+        assert_eq!(event.data.unwrap_or_default(), "", "no message before the cut");
+        last_event_id = event.id.or(last_event_id);
+        retry = event.retry.or(retry);
+    }
+    assert_eq!(retry, Some(50), "the server's own");
+    let mut resumed = client.resume(last_event_id.as_deref()).await;
+    assert_eq!(resumed.next_message().await.unwrap().text(), done);
+    assert_eq!(resumed.next_message().await, None);
     let ended = sidegate.stop().await;
     assert!(ended.status.success(), "{}", ended.stderr);
 }
