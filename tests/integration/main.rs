@@ -8,6 +8,8 @@ mod bad_input;
 #[cfg(test)]
 mod behind_bridge;
 #[cfg(test)]
+mod broken_peers;
+#[cfg(test)]
 mod changes;
 #[cfg(test)]
 mod cli;

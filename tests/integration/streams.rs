@@ -32,7 +32,7 @@ done
 }
 
 /// Milliseconds. The server wants three seconds before its stream is resumed, and gives an answer only to who is there.
-const LONG: u64 = 6000;
+const LONG: u64 = 8000;
 
 fn kill_gateway(sidegate: &Sidegate) {
     kill_process(sidegate.gateway_pid().expect("it runs"), Signal::KILL).unwrap();
