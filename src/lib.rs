@@ -25,6 +25,7 @@
 //! | [`config`] | `config.yaml`, environment and flags as one set of settings, each with its origin | what settings do |
 //! | [`mcpserver`] | the MCPServer resource: type, validator, the store of files and its edits | gateways, MCP |
 //! | [`example_server`] | a small MCP server to try things with | everything above |
+//! | [`outbound`] | the proxies that the environment names | who dials |
 //! | [`environment`] | a snapshot of environment variables | |
 //!
 //! # The life of a tool call
@@ -63,6 +64,7 @@ pub mod gateway;
 pub mod instance;
 pub mod management;
 pub mod mcpserver;
+pub mod outbound;
 pub mod ports;
 pub mod reconciler;
 pub mod subprocess;

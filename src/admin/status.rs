@@ -45,21 +45,25 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayStatus {
-    /// `agentgateway` or `embedded`.
+    /// `agentgateway`, `embedded` or `external`.
     pub mode: String,
-    /// Its version.
-    pub version: String,
-    /// Why it is this one.
+    /// Its version; not known of one that runs elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Why it is this one, or where it is.
     pub reason: String,
-    /// Where its process stands: `starting`, `ready`, `draining`, `backoff`, `failed`, `stopped` or `idle`.
-    pub state: String,
+    /// Where its process stands: `starting`, `ready`, `draining`, `backoff`, `failed`, `stopped` or `idle`. One that runs
+    /// elsewhere has none here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// Why it does not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Its process; 0 while there is none.
     pub pid: u32,
-    /// Its ports.
-    pub ports: Ports,
+    /// Its ports, where it has them from us.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Ports>,
     /// How often this gateway's process was started again because it had ended.
     pub restarts: u64,
     /// How often another gateway has taken the place of one before it.

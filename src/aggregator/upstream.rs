@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytestring::ByteString;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -72,7 +73,7 @@ impl Upstream {
         let server = link.server().clone();
         let timeout = link.limits().timeout;
         let Dialer { pool, config, tracker } = dialer;
-        let opening = open(pool, config, &tracker);
+        let opening = open(pool, config, &tracker, Instant::now() + timeout);
         let (session, answer) =
             tokio::time::timeout(timeout, opening).await.map_err(|_| ConnectError::Timeout(timeout))??;
         let result = answer_of("initialize", &answer)?;
@@ -350,21 +351,20 @@ async fn open(
     pool: Pool,
     config: ClientConfig,
     tracker: &TaskTracker,
+    deadline: Instant,
 ) -> Result<(Session, Message), ConnectError> {
     let client_info = format!(r#"{{"name":"sidegate","version":"{}"}}"#, env!("CARGO_PKG_VERSION"));
     let mut wait = FIRST_RETRY;
     loop {
-        match Session::open(pool.clone(), config.clone(), tracker.clone(), "{}", &client_info).await {
-            Err(error @ ClientError::Connect(_)) => {
-                debug!(%error, "trying again");
-            }
-            Err(ClientError::Status(error))
-                if !error.from_server && error.status == http::StatusCode::NOT_FOUND =>
-            {
-                debug!(%error, "the route is not there yet");
-            }
-            other => return Ok(other?),
+        let error =
+            match Session::open(pool.clone(), config.clone(), tracker.clone(), "{}", &client_info).await {
+                Err(error) if may_be_too_early(&error) => error,
+                other => return Ok(other?),
+            };
+        if Instant::now() + wait >= deadline {
+            return Err(error.into());
         }
+        debug!(%error, "trying again");
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_RETRY);
     }
@@ -381,6 +381,15 @@ fn answer_of<'a>(method: &str, answer: &'a Message) -> Result<&'a str, ConnectEr
 
 fn invalid(error: serde_json::Error) -> ConnectError {
     ConnectError::Protocol(error.to_string())
+}
+
+/// A gateway that does not listen, or has no such route, may do so in a moment.
+fn may_be_too_early(error: &ClientError) -> bool {
+    match error {
+        ClientError::Connect(_) => true,
+        ClientError::Status(error) => !error.from_server && error.status == http::StatusCode::NOT_FOUND,
+        _ => false,
+    }
 }
 
 /// The message of a JSON-RPC error, or all of it where it has none.

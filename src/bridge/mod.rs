@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::mcpserver::ServerName;
+use crate::outbound::Proxies;
 use crate::subprocess::{Helper, Tail};
 use crate::sync::lock;
 use crate::wire::message::Message;
@@ -57,6 +58,9 @@ use sse::SseSession;
 
 /// The largest message that a server may send, in bytes.
 const MAX_MESSAGE: usize = 64 << 20;
+
+/// A session that nobody has confirmed holds a process. Whoever opened it is this program, and quick.
+const UNCONFIRMED: Duration = Duration::from_secs(5);
 
 /// Sessions of all servers together.
 const MAX_SESSIONS: usize = 65_536;
@@ -102,6 +106,8 @@ pub struct BridgeSettings {
     pub grace: Duration,
     /// The soft limit on open files that children run with; ours when `None`.
     pub open_files: Option<u64>,
+    /// The proxies on the way to servers on the network.
+    pub proxies: Proxies,
 }
 
 /// A running bridge.
@@ -126,6 +132,7 @@ impl Bridge {
             max_body: usize::MAX,
             max_sessions: MAX_SESSIONS,
             session_idle: Duration::from_secs(24 * 3600),
+            unconfirmed: UNCONFIRMED,
             hosts: HostPolicy::any(),
             // All clients are our own.
             priming: Priming::Always,
@@ -134,9 +141,9 @@ impl Bridge {
             ..ServerConfig::default()
         };
         let servers = Servers {
+            web: Arc::new(Web::through(settings.proxies.clone())),
             settings,
             targets: Mutex::default(),
-            web: Arc::default(),
             tracker: tracker.clone(),
             stop: stop.clone(),
         };

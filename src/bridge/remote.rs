@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use crate::error::chain;
+use crate::outbound::Proxies;
 use crate::wire::rpc::RpcError;
 use crate::wire::server::Body;
 
@@ -58,21 +59,29 @@ pub struct RemoteTarget {
     pub headers: HeaderMap,
 }
 
-/// The way to servers on the network. Their certificates are checked; redirects are not followed; no proxy is used.
+/// The way to servers on the network. Their certificates are checked; redirects are not followed.
 #[derive(Debug, Default)]
-pub(super) struct Web(OnceCell<Client>);
+pub(super) struct Web {
+    client: OnceCell<Client>,
+    proxies: Proxies,
+}
 
 impl Web {
+    /// The way through these proxies.
+    pub(super) fn through(proxies: Proxies) -> Self {
+        Self { client: OnceCell::new(), proxies }
+    }
+
     /// The client that all requests share. Made at the first need: only then are the machine's certificates read.
     pub(super) async fn client(&self) -> Result<&Client, String> {
-        let made = self.0.get_or_try_init(|| async {
+        let made = self.client.get_or_try_init(|| async {
             let tls = tokio::task::spawn_blocking(crate::tls::client_config).await;
             let tls = tls.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
             Client::builder()
                 .tls_backend_preconfigured(tls)
                 .redirect(Policy::none())
                 .resolve_to_addrs("localhost", &LOCALHOST)
-                .no_proxy()
+                .proxy(through(self.proxies.clone()))
                 .http1_only()
                 .connect_timeout(CONNECT)
                 .pool_idle_timeout(IDLE)
@@ -121,6 +130,15 @@ impl Web {
         remove_hop(response.headers_mut());
         Ok(response)
     }
+}
+
+/// Only what these proxies say counts, and not our process's environment. A proxy that cannot be used keeps its servers
+/// from being served at all, so none comes here.
+fn through(proxies: Proxies) -> reqwest::Proxy {
+    reqwest::Proxy::custom(move |url| {
+        let proxy = proxies.on_the_way_to(url).ok().flatten()?;
+        Some(format!("http://{proxy}"))
+    })
 }
 
 fn remove_hop(headers: &mut HeaderMap) {

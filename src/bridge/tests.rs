@@ -57,6 +57,7 @@ impl Served {
             logs: None,
             grace: Duration::from_millis(500),
             open_files: None,
+            proxies: crate::outbound::Proxies::default(),
         };
         let bridge = Bridge::start(&directory.path().join("socket"), settings).unwrap();
         let server: ServerName = "near".parse().unwrap();

@@ -1,6 +1,6 @@
 //! `sidegate gateway …`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use http::Method;
@@ -142,8 +142,14 @@ fn pins(output: OutputFormat) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the file says. One that cannot be read, or used, is told of by who serves it.
+fn log_level(file: &Path) -> String {
+    let config = fs_err::read_to_string(file).ok().and_then(|text| sidegate::gateway::validate(&text).ok());
+    config.and_then(|config| config.settings.log_level).unwrap_or_else(|| "info".to_owned())
+}
+
 fn serve(file: PathBuf, environment: &Environment) -> Result<ExitCode, Failure> {
-    init_logging(LogFormat::Text, "info", environment);
+    init_logging(LogFormat::Text, &log_level(&file), environment);
     let stop = CancellationToken::new();
     super::runtime()?.block_on(async {
         let mut signals = Signals::new()?;

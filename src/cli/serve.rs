@@ -126,10 +126,12 @@ async fn say_ready(instance: &Instance, arguments: &ServeArguments) -> Result<()
     }
     let gateway = &info.gateway;
     say(&format!("Sidegate {} is ready: {}", env!("CARGO_PKG_VERSION"), info.url))?;
-    say(&format!(
-        "Gateway: {} {} (process {}), {}",
-        gateway.mode, gateway.version, gateway.pid, gateway.reason
-    ))?;
+    say(&match (&gateway.version, gateway.pid) {
+        (Some(version), Some(pid)) => {
+            format!("Gateway: {} {version} (process {pid}), {}", gateway.mode, gateway.reason)
+        }
+        _ => format!("Gateway: {}, {}", gateway.mode, gateway.reason),
+    })?;
     // Who waits for the table has waited long enough after this; the states say the rest.
     let _ = tokio::time::timeout(SETTLE_FOR_TABLE, instance.settled()).await;
     let statuses = instance.statuses().borrow().clone();

@@ -69,7 +69,15 @@ fn text(status: &Status) -> String {
 }
 
 fn gateway(gateway: &GatewayStatus) -> Vec<(&'static str, String)> {
-    let mut state = gateway.state.clone();
+    let what = match &gateway.version {
+        Some(version) => format!("{} {version}, {}", gateway.mode, gateway.reason),
+        None => format!("{}, {}", gateway.mode, gateway.reason),
+    };
+    // One that runs elsewhere has no process, no ports and no generation here.
+    let (Some(state), Some(ports)) = (&gateway.state, &gateway.ports) else {
+        return vec![("Gateway", what)];
+    };
+    let mut state = state.clone();
     if gateway.pid != 0 {
         state.push_str(&format!(", process {}", gateway.pid));
     }
@@ -81,9 +89,8 @@ fn gateway(gateway: &GatewayStatus) -> Vec<(&'static str, String)> {
     if let Some(error) = &gateway.error {
         state.push_str(&format!("\n{error}"));
     }
-    let ports = &gateway.ports;
     let mut lines = vec![
-        ("Gateway", format!("{} {}, {}\n{state}", gateway.mode, gateway.version, gateway.reason)),
+        ("Gateway", format!("{what}\n{state}")),
         (
             "Ports",
             format!(

@@ -243,6 +243,7 @@ impl Layers<'_> {
             let advice = format!("set {}", keys::UPSTREAM_URL.path);
             self.wrong(keys::GATEWAY_MODE, &gateway.mode.origin, "external, and nobody says where", advice);
         }
+        self.check_upstream_url(upstream_url);
         if aggregator.session_idle.value.is_zero() {
             let key = keys::AGGREGATOR_SESSION_IDLE;
             self.wrong(
@@ -286,6 +287,35 @@ impl Layers<'_> {
             }
         }
         self.check_ports(&gateway.ports);
+    }
+
+    /// Paths are put behind the URL, so nothing may stand there; and nobody would send its user info.
+    fn check_upstream_url(&mut self, setting: &Setting<Option<Url>>) {
+        let key = keys::UPSTREAM_URL;
+        let Some(url) = &setting.value else {
+            // In the file, the empty text is the documented default.
+            if matches!(setting.origin, Origin::Environment(_) | Origin::Flag(_)) {
+                self.wrong(key, &setting.origin, "empty, and no URL", "write a URL, or do not set it");
+            }
+            return;
+        };
+        if !matches!(url.scheme(), "http" | "https") {
+            self.wrong(
+                key,
+                &setting.origin,
+                "neither http nor https",
+                "write a whole URL, such as https://host/path",
+            );
+        }
+        let extra = [
+            (url.query().is_some(), "a query"),
+            (url.fragment().is_some(), "a fragment"),
+            (!url.username().is_empty() || url.password().is_some(), "user info"),
+        ];
+        for (_, what) in extra.iter().filter(|(is_there, _)| *is_there) {
+            let problem = format!("has {what}, which is not sent");
+            self.wrong(key, &setting.origin, problem, "write scheme, host, port and path only");
+        }
     }
 
     fn check_ports(&mut self, ports: &GatewayPorts) {

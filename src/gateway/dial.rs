@@ -30,7 +30,9 @@ pub(super) async fn dial(backend: &BackendId, tls: Option<&TlsConnector>) -> io:
     };
     let stream = match &backend.tunnel {
         None => connect(target).await?,
-        Some(proxy) => tunnel(connect(proxy).await?, target).await?,
+        Some(proxy) if backend.tls.is_some() => tunnel(connect(proxy).await?, target).await?,
+        // It reads from each request where that is to go.
+        Some(proxy) => connect(proxy).await?,
     };
     match (&backend.tls, tls) {
         (Some(id), Some(connector)) => {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -70,8 +69,7 @@ impl Upstream {
         let Some(query) = incoming.query() else { return self.uri.clone() };
         let separator = if self.uri.query().is_some() { '&' } else { '?' };
         // Both parts have been valid each for itself, and stay so together.
-        PathAndQuery::try_from(format!("{}{separator}{query}", self.uri))
-            .map_or_else(|_| self.uri.clone(), Uri::from)
+        Uri::try_from(format!("{}{separator}{query}", self.uri)).unwrap_or_else(|_| self.uri.clone())
     }
 }
 

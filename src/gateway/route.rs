@@ -43,7 +43,7 @@ impl Route {
         let target = match &config.action {
             Action::Answer { status, body } => Target::Answer { status: *status, body: body.clone() },
             Action::Forward(forward) => Target::Upstream(Box::new(Upstream {
-                uri: Uri::from(forward.path.clone()),
+                uri: forward.uri.clone(),
                 host: forward.host.clone(),
                 request: forward.request.clone(),
                 copy: forward.copy.clone(),

@@ -1,11 +1,11 @@
-//! TLS to backends. The crypto provider is named here, so none has to be installed for the process.
+//! TLS to backends.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 
 use super::config::Trust;
+use crate::tls;
 
 /// The system's roots, read when the first TLS backend is dialled: a gateway without one does not pay for them.
 #[derive(Default)]
@@ -20,7 +21,7 @@ pub(super) struct SystemRoots(OnceCell<Arc<ClientConfig>>);
 
 impl SystemRoots {
     async fn client(&self) -> io::Result<Arc<ClientConfig>> {
-        self.0.get_or_try_init(|| blocking(system_client)).await.cloned()
+        self.0.get_or_try_init(|| blocking(tls::system_client)).await.cloned()
     }
 }
 
@@ -41,23 +42,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-fn system_client() -> io::Result<Arc<ClientConfig>> {
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::warn!(
-            error = error as &dyn std::error::Error,
-            "cannot read some of the system's certificates"
-        );
-    }
-    let mut roots = RootCertStore::empty();
-    // A system's store often holds a few that no library takes.
-    let (_taken, _ignored) = roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        return Err(io::Error::other("the system has no root certificates; set SSL_CERT_FILE"));
-    }
-    client(roots)
-}
-
 fn file_client(path: &Path) -> io::Result<Arc<ClientConfig>> {
     let pem = fs_err::read(path)?;
     let mut roots = RootCertStore::empty();
@@ -67,32 +51,18 @@ fn file_client(path: &Path) -> io::Result<Arc<ClientConfig>> {
     if roots.is_empty() {
         return Err(io::Error::other(format!("{} holds no certificate", path.display())));
     }
-    client(roots)
-}
-
-fn client(roots: RootCertStore) -> io::Result<Arc<ClientConfig>> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(http1_only(config))
+    tls::client(roots)
 }
 
 fn insecure_client() -> io::Result<Arc<ClientConfig>> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = tls::provider();
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(TrustAnyone(provider)))
         .with_no_client_auth();
-    Ok(http1_only(config))
-}
-
-fn http1_only(mut config: ClientConfig) -> Arc<ClientConfig> {
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Arc::new(config)
+    Ok(tls::http1_only(config))
 }
 
 /// `backendTLS: {insecure: true}`: encrypted, with whoever answers.

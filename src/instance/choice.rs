@@ -27,8 +27,12 @@ pub(super) async fn choose(
     network: Network,
     progress: &dyn Progress,
 ) -> Result<Choice, StartError> {
-    let embedded =
-        |reason: String, fetch| Ok(Choice { program: Program::Embedded(helper.to_owned()), reason, fetch });
+    let embedded = |reason: String, fetch| {
+        if !settings.gateway.frontend_policies.value.is_empty() {
+            return Err(StartError::FrontendPolicies { reason });
+        }
+        Ok(Choice { program: Program::Embedded(helper.to_owned()), reason, fetch })
+    };
     let mode = settings.gateway_mode();
     if mode == GatewayMode::Embedded {
         return embedded("as it was asked for".to_owned(), None);
@@ -110,7 +114,6 @@ pub enum Network {
 pub fn check_supported(settings: &Settings) -> Result<(), StartError> {
     let aggregator = &settings.aggregator;
     for (set, what) in [
-        (settings.gateway_mode() == GatewayMode::External, "a gateway that runs elsewhere (upstreamUrl)"),
         (aggregator.exposure.value != Exposure::Direct, "aggregator.exposure: meta"),
         (settings.telemetry.endpoint.value.is_some(), "telemetry.endpoint"),
     ] {

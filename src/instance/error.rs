@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use url::Url;
+
 use super::runtime_dir::RuntimeDirError;
 use super::token::TokenError;
 use crate::binary_resolver::ResolveError;
@@ -64,6 +66,25 @@ pub enum StartError {
     /// The gateway did not start.
     #[error("the gateway {}", .0.report())]
     Gateway(Arc<Failure>),
+    /// The gateway is not ours to replace.
+    #[error("the gateway runs elsewhere (upstreamUrl): whoever looks after it can restart it")]
+    Elsewhere,
+    /// The gateway is called over TLS, and the system trusts nobody.
+    #[error("the gateway at {url} cannot be trusted")]
+    Trust {
+        /// Where it is.
+        url: Url,
+        /// Why.
+        source: io::Error,
+    },
+    /// Policies that only agentgateway has.
+    #[error(
+        "gateway.frontendPolicies are agentgateway's, and this instance would run the embedded gateway, {reason}"
+    )]
+    FrontendPolicies {
+        /// Why it would.
+        reason: String,
+    },
     /// What this version does not have.
     #[error("{0} is not supported by this version of sidegate")]
     Unsupported(&'static str),
@@ -75,12 +96,12 @@ pub enum StartError {
 impl StartError {
     /// Whether the settings are what is wrong.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Unsupported(_) | Self::Token(_))
+        matches!(self, Self::Unsupported(_) | Self::Token(_) | Self::FrontendPolicies { .. })
     }
 
     /// Whether the gateway is what is missing.
     pub fn is_gateway(&self) -> bool {
-        matches!(self, Self::Resolve(_) | Self::Gateway(_) | Self::Ports(_))
+        matches!(self, Self::Resolve(_) | Self::Gateway(_) | Self::Ports(_) | Self::Trust { .. })
     }
 
     /// What the user can do about it.
@@ -94,6 +115,9 @@ impl StartError {
             Self::Ports(error) => Some(error.hint()),
             Self::Resolve(error) => error.hint(),
             Self::Token(_) => Some("write a token of at least 16 characters into it, readable by you only"),
+            Self::FrontendPolicies { .. } => Some(
+                "wait for agentgateway with --gateway agentgateway, or leave gateway.frontendPolicies out",
+            ),
             Self::ConfigDir { .. } => Some("give another directory with --config-dir"),
             _ => None,
         }

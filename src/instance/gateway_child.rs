@@ -188,7 +188,8 @@ async fn run(
     let output = Output::drain(
         "agentgateway (once)",
         stdout.into_iter().chain(stderr),
-        OutputSettings::default(),
+        // Whoever asked is told what it said.
+        OutputSettings { quiet: true, ..OutputSettings::default() },
         &tracker,
     );
     let ended = given_up.run_until_cancelled(timeout(VALIDATION, tree.wait())).await;

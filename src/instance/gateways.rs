@@ -4,7 +4,8 @@
 //! force there; lets it take the calls; waits for the requests that are under way through the old one; and ends that.
 //! Sessions are the servers' and the bridge's, so they do not notice.
 //!
-//! Invariants: one swap at a time; the gateway in front runs; a swap that fails leaves everything as it was.
+//! Invariants: one swap at a time; the gateway in front runs; a swap that fails leaves everything as it was. A gateway that
+//! runs elsewhere is called, and nothing else.
 
 use std::ffi::OsString;
 use std::num::NonZeroU16;
@@ -19,6 +20,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
+use url::Url;
 
 use super::StartError;
 use super::gateway_child::{GatewayService, Program, ValidateOnly, stolen_port};
@@ -26,7 +28,7 @@ use super::info::{GatewayInfo, PortsInfo};
 use crate::config;
 use crate::error::chain;
 use crate::ports::{Lease, Port, PortRequest, PortSet, ipv6_available};
-use crate::reconciler::{Front, FrontGateway};
+use crate::reconciler::{Front, FrontGateway, Routing};
 use crate::subprocess::{
     Helper, LogFileSettings, OutputSettings, State, StopRecipe, Supervisor, SupervisorSettings,
 };
@@ -94,6 +96,7 @@ pub(super) struct Gateway {
     directory: PathBuf,
     ports: PortSet,
     front: FrontGateway,
+    applier: Applier,
     supervisor: Supervisor,
     /// How often its process was begun.
     starts: Arc<AtomicU64>,
@@ -166,10 +169,10 @@ impl Gateway {
             ..SupervisorSettings::new("gateway", context.helper.clone())
         };
         let supervisor = Supervisor::new(service, supervisor_settings, &context.tracker);
+        let agentgateway = matches!(program, Program::Agentgateway(_));
         let front = FrontGateway {
-            applier,
             origin: Origin::new(authority, headers),
-            agentgateway: matches!(program, Program::Agentgateway(_)),
+            routing: Routing::Ours { applier: applier.clone(), agentgateway },
         };
         let stop_on_drop = stop.clone().drop_guard();
         let (reason, tracker) = (reason.to_owned(), context.tracker.clone());
@@ -179,6 +182,7 @@ impl Gateway {
             directory,
             ports,
             front,
+            applier,
             supervisor,
             starts,
             stop,
@@ -208,7 +212,7 @@ impl Gateway {
             self.supervisor.kill().await;
             return outcome;
         }
-        let stuck = replace_when_stuck(self.front.applier.status(), self.supervisor.clone());
+        let stuck = replace_when_stuck(self.applier.status(), self.supervisor.clone());
         self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(stuck));
         Ok(())
     }
@@ -222,15 +226,15 @@ impl Gateway {
     }
 
     fn info(&self) -> GatewayInfo {
-        let port = |lease: &Lease| lease.port().get();
+        let port = |lease: &Lease| Some(lease.port().get());
         let (mode, version) = match &self.program {
             Program::Agentgateway(verified) => ("agentgateway", verified.version().to_string()),
             Program::Embedded(_) => ("embedded", env!("CARGO_PKG_VERSION").to_owned()),
         };
         GatewayInfo {
             mode,
-            version,
-            pid: self.supervisor.state().pid().unwrap_or_default(),
+            version: Some(version),
+            pid: self.supervisor.state().pid(),
             ports: PortsInfo {
                 data: port(&self.ports.data),
                 admin: port(&self.ports.admin),
@@ -285,13 +289,20 @@ async fn replace_when_stuck(mut status: watch::Receiver<yaml_applier::Status>, s
     }
 }
 
-/// The gateways of an instance: one in front, and now and then another that takes its place.
+/// The gateways of an instance: one in front, and now and then another that takes its place. Or the one that somebody
+/// else looks after, which is there from the beginning to the end.
 pub(super) struct Gateways {
-    context: GatewayContext,
     front: Arc<Front>,
+    info: watch::Sender<GatewayInfo>,
+    /// `None`: the gateway runs elsewhere.
+    own: Option<OwnGateways>,
+}
+
+/// Gateways that are started, replaced and ended here.
+struct OwnGateways {
+    context: GatewayContext,
     /// `None` once everything has ended.
     current: Mutex<Option<Gateway>>,
-    info: watch::Sender<GatewayInfo>,
     process: std::sync::Mutex<Process>,
     numbers: AtomicU32,
     swaps: AtomicU32,
@@ -316,7 +327,22 @@ impl Gateways {
         let process = std::sync::Mutex::new(first.process());
         let (numbers, swaps) = (AtomicU32::new(2), AtomicU32::new(0));
         let current = Mutex::new(Some(first));
-        Ok(Arc::new(Self { context, front, current, info, process, numbers, swaps }))
+        let own = OwnGateways { context, current, process, numbers, swaps };
+        Ok(Arc::new(Self { front, info, own: Some(own) }))
+    }
+
+    /// The gateway that runs at `url`: nothing is started, written or ended.
+    pub(super) fn external(url: &Url) -> Result<Arc<Self>, StartError> {
+        let origin = Origin::at(url).map_err(|error| StartError::Internal(chain(&error)))?;
+        let front = Front::new(FrontGateway { origin, routing: Routing::Theirs });
+        let info = GatewayInfo {
+            mode: "external",
+            version: None,
+            pid: None,
+            ports: PortsInfo { data: None, admin: None, stats: None, readiness: None },
+            reason: format!("at {url}"),
+        };
+        Ok(Arc::new(Self { front, info: watch::Sender::new(info), own: None }))
     }
 
     pub(super) fn front(&self) -> &Arc<Front> {
@@ -328,24 +354,26 @@ impl Gateways {
         self.info.subscribe()
     }
 
-    /// Where the process of the gateway in front stands.
-    pub(super) fn state(&self) -> State {
-        lock(&self.process).states.borrow().clone()
+    /// Where the process of the gateway in front stands; `None` where it has none here.
+    pub(super) fn state(&self) -> Option<State> {
+        Some(lock(&self.own.as_ref()?.process).states.borrow().clone())
     }
 
     /// How often the process of the gateway in front was started again.
     pub(super) fn restarts(&self) -> u64 {
-        lock(&self.process).starts.load(Ordering::Relaxed).saturating_sub(1)
+        let starts = self.own.as_ref().map(|own| lock(&own.process).starts.load(Ordering::Relaxed));
+        starts.unwrap_or_default().saturating_sub(1)
     }
 
     /// How often another gateway has taken the place of one before it.
     pub(super) fn swaps(&self) -> u32 {
-        self.swaps.load(Ordering::Relaxed)
+        self.own.as_ref().map(|own| own.swaps.load(Ordering::Relaxed)).unwrap_or_default()
     }
 
     /// Starts the first gateway; with new ports where strangers took the ones it had.
     pub(super) async fn start(&self) -> Result<(), StartError> {
-        let mut current = self.current.lock().await;
+        let Some(own) = &self.own else { return Ok(()) };
+        let mut current = own.current.lock().await;
         for _ in 0..PORT_TRIES {
             let Some(gateway) = current.as_ref() else { break };
             let failure = match gateway.start().await {
@@ -358,10 +386,10 @@ impl Gateways {
             let Some(port) = gateway.stolen_port() else { return Err(failure) };
             warn!(port, "somebody else listens on a port of the gateway, which gets new ones");
             let (program, reason) = (gateway.program.clone(), gateway.reason.clone());
-            let next = self.next(program, &reason)?;
+            let next = own.next(program, &reason)?;
             // Nothing runs in front, so there is nothing to prove before.
             self.front.replace(next.front());
-            *lock(&self.process) = next.process();
+            *lock(&own.process) = next.process();
             if let Some(old) = current.replace(next) {
                 old.end().await;
             }
@@ -375,11 +403,12 @@ impl Gateways {
         program: Option<Program>,
         reason: &str,
     ) -> Result<GatewayInfo, StartError> {
-        let mut current = self.current.lock().await;
+        let own = self.own.as_ref().ok_or(StartError::Elsewhere)?;
+        let mut current = own.current.lock().await;
         let Some(old) = current.as_ref() else {
             return Err(StartError::Internal("the instance is stopping".to_owned()));
         };
-        let next = self.next(program.unwrap_or_else(|| old.program.clone()), reason)?;
+        let next = own.next(program.unwrap_or_else(|| old.program.clone()), reason)?;
         if let Err(error) = self.bring_to_front(&next).await {
             next.end().await;
             return Err(error);
@@ -387,16 +416,16 @@ impl Gateways {
         let info = next.info();
         info!(
             mode = info.mode,
-            version = info.version,
+            version = info.version.as_deref(),
             pid = info.pid,
             reason,
             "another gateway has taken the calls over"
         );
         self.info.send_replace(info.clone());
-        *lock(&self.process) = next.process();
-        self.swaps.fetch_add(1, Ordering::Relaxed);
+        *lock(&own.process) = next.process();
+        own.swaps.fetch_add(1, Ordering::Relaxed);
         if let Some(old) = current.replace(next) {
-            if tokio::time::timeout(self.context.drain, old.front.origin.idle()).await.is_err() {
+            if tokio::time::timeout(own.context.drain, old.front.origin.idle()).await.is_err() {
                 warn!("requests through the old gateway are cut: they take longer than the drain time");
             }
             old.end().await;
@@ -406,26 +435,30 @@ impl Gateways {
 
     /// What the next gateway is started with.
     pub(super) fn set_variable(&self, variable: Variable) {
-        *self.context.variable.lock().unwrap_or_else(PoisonError::into_inner) = variable;
+        if let Some(own) = &self.own {
+            *own.context.variable.lock().unwrap_or_else(PoisonError::into_inner) = variable;
+        }
     }
 
     /// Ends the gateway in front, for good.
     pub(super) async fn stop(&self) {
-        if let Some(gateway) = self.current.lock().await.take() {
+        let Some(own) = &self.own else { return };
+        if let Some(gateway) = own.current.lock().await.take() {
             gateway.end().await;
         }
     }
 
     /// Gives the gateway new ports when it has crashed and strangers have taken the old ones meanwhile.
     pub(super) async fn watch_ports(self: Arc<Self>) {
+        let Some(own) = &self.own else { return };
         loop {
             let Some(mut states) =
-                self.current.lock().await.as_ref().map(|gateway| gateway.supervisor.watch())
+                own.current.lock().await.as_ref().map(|gateway| gateway.supervisor.watch())
             else {
                 return;
             };
             let failed = states.wait_for(|state| matches!(state, State::Backoff { .. })).await.is_ok();
-            let stolen = match self.current.lock().await.as_ref() {
+            let stolen = match own.current.lock().await.as_ref() {
                 None => return,
                 Some(gateway) if failed && matches!(gateway.supervisor.state(), State::Backoff { .. }) => {
                     gateway.stolen_port()
@@ -447,17 +480,19 @@ impl Gateways {
         }
     }
 
-    fn next(&self, program: Program, reason: &str) -> Result<Gateway, StartError> {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        Gateway::new(&self.context, program, reason, number)
-    }
-
     async fn bring_to_front(&self, next: &Gateway) -> Result<(), StartError> {
         // Its first file has all routes.
-        next.front.applier.apply(self.front.routes());
+        next.applier.apply(self.front.routes());
         next.start().await?;
         let taken = self.front.take_over(next.front()).await;
         taken.map(drop).map_err(|error| StartError::Internal(chain(&error)))
+    }
+}
+
+impl OwnGateways {
+    fn next(&self, program: Program, reason: &str) -> Result<Gateway, StartError> {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        Gateway::new(&self.context, program, reason, number)
     }
 }
 

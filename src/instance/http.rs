@@ -58,10 +58,10 @@ impl Surface {
         }
     }
 
-    /// Ready: a generation is in force, and every server that starts by itself has succeeded or failed once.
+    /// Ready: a generation is in force, where the gateway has any, and every server that starts by itself has succeeded or failed once.
     fn readiness(&self) -> Response<Body> {
         let mut missing = Vec::new();
-        if self.front.status().in_force.is_none() {
+        if self.front.status().is_some_and(|status| status.in_force.is_none()) {
             missing.push("gateway: no generation is in force".to_owned());
         }
         let statuses = self.statuses.borrow();

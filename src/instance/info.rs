@@ -26,30 +26,30 @@ pub struct InstanceInfo {
 /// A gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GatewayInfo {
-    /// `agentgateway` or `embedded`.
+    /// `agentgateway`, `embedded` or `external`.
     pub mode: &'static str,
-    /// Its version.
-    pub version: String,
-    /// Its process; 0 while there is none.
-    pub pid: u32,
+    /// Its version; not known of one that runs elsewhere.
+    pub version: Option<String>,
+    /// Its process, while it has one here.
+    pub pid: Option<u32>,
     /// Its ports.
     pub ports: PortsInfo,
-    /// Why it is this one.
+    /// Why it is this one, or where it is.
     #[serde(skip)]
     pub reason: String,
 }
 
-/// The ports of a gateway.
+/// The ports of a gateway; none of one that runs elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PortsInfo {
     /// Calls to servers.
-    pub data: u16,
+    pub data: Option<u16>,
     /// Administration.
-    pub admin: u16,
+    pub admin: Option<u16>,
     /// Metrics.
-    pub stats: u16,
+    pub stats: Option<u16>,
     /// Readiness.
-    pub readiness: u16,
+    pub readiness: Option<u16>,
 }
 
 impl InstanceInfo {

@@ -32,6 +32,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
+use url::Url;
 
 use crate::admin::control::{ControlListener, SOCKET};
 use crate::aggregator::endpoint::Aggregate;
@@ -44,9 +45,12 @@ use crate::environment::Environment;
 use crate::error::chain;
 use crate::management::Management;
 use crate::mcpserver::{Definitions, Reader, SecretNames};
+use crate::outbound::Proxies;
 use crate::ports::describe_holder;
 use crate::reconciler::{Reconciler, ReconcilerOptions, Retry, Statuses, Surroundings};
 use crate::subprocess::Helper;
+use crate::tls;
+use crate::wire::client::Pool;
 use crate::wire::server::{HostPolicy, ServerConfig, StreamableHttp, serve_connections};
 use crate::yaml_applier::BridgeDial;
 use gateway_child::{Program, gateway_environment};
@@ -159,15 +163,40 @@ impl Instance {
         let reader = reader(&config_dir, &environment, &helper)?;
         let definitions_dir = reader.definitions_dir();
         let definitions = Definitions::new(reader.clone());
-        let choice = choice::choose(&settings, &environment, &helper, network, &*progress).await?;
         let helper_path = helper.clone();
         let helper = Helper::Program(helper);
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let stop_guard = stop.clone().drop_guard();
 
+        let (gateways, pool, fetch) = match &settings.upstream_url.value {
+            Some(url) => {
+                if !settings.gateway.frontend_policies.value.is_empty() {
+                    warn!("gateway.frontendPolicies do not reach a gateway that runs elsewhere");
+                }
+                (Gateways::external(url)?, pool_to(url).await?, None)
+            }
+            None => {
+                let choice =
+                    choice::choose(&settings, &environment, &helper_path, network, &*progress).await?;
+                let gateway_context = GatewayContext {
+                    directory: runtime_dir.path().to_owned(),
+                    logs: runtime_dir.logs(),
+                    helper: helper.clone(),
+                    env: gateway_environment(&environment),
+                    variable: std::sync::Mutex::new(Variable::new(&settings.gateway)?),
+                    drain: settings.drain.value,
+                    tracker: tracker.clone(),
+                };
+                let gateways = Gateways::prepare(gateway_context, choice.program, &choice.reason)?;
+                (gateways, Pool::new(), choice.fetch)
+            }
+        };
+
+        let proxies = Proxies::of(&environment);
         let socket = runtime_dir.bridge_socket();
         let bridge_settings = BridgeSettings {
-            helper: helper.clone(),
+            helper,
+            proxies: proxies.clone(),
             logs: Some(runtime_dir.logs()),
             grace: CHILD_GRACE,
             open_files,
@@ -176,17 +205,6 @@ impl Instance {
             .map_err(|source| StartError::Socket { path: socket.clone(), source })?;
         let bridge = Arc::new(bridge);
 
-        let gateway_context = GatewayContext {
-            directory: runtime_dir.path().to_owned(),
-            logs: runtime_dir.logs(),
-            helper,
-            env: gateway_environment(&environment),
-            variable: std::sync::Mutex::new(Variable::new(&settings.gateway)?),
-            drain: settings.drain.value,
-            tracker: tracker.clone(),
-        };
-        let gateways = Gateways::prepare(gateway_context, choice.program, &choice.reason)?;
-
         let registry = Registry::new(settings.aggregator.prefix.value.as_str());
         let reconciler_options = ReconcilerOptions {
             directory: definitions_dir.clone(),
@@ -194,7 +212,9 @@ impl Instance {
             surroundings: Surroundings {
                 bridge: BridgeDial::Unix(text(&socket)?),
                 environment: environment.clone(),
+                proxies,
             },
+            pool,
             retry: Retry::default(),
             drain: settings.drain.value,
         };
@@ -224,7 +244,7 @@ impl Instance {
         tracker.spawn(swapping.clone().run_until_cancelled_owned(Arc::clone(&gateways).watch_ports()));
         // Ended as well when other settings are taken over: what it brings may not be wanted any more.
         let background_fetch = swapping.child_token();
-        if let Some((resolver, version)) = choice.fetch {
+        if let Some((resolver, version)) = fetch {
             let progress = Arc::clone(&progress);
             let fetching = fetch_and_swap(resolver, version, Arc::clone(&gateways), progress);
             tracker.spawn(background_fetch.clone().run_until_cancelled_owned(fetching));
@@ -282,6 +302,7 @@ impl Instance {
             helper: helper_path.clone(),
             network,
             progress,
+            upstream_url: settings.upstream_url.value.clone(),
             settings: settings.gateway.clone(),
             background_fetch,
         };
@@ -408,6 +429,17 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartE
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
+}
+
+/// Connections to the gateway at `url`. Certificates are read only where TLS is spoken.
+async fn pool_to(url: &Url) -> Result<Pool, StartError> {
+    if url.scheme() != "https" {
+        return Ok(Pool::new());
+    }
+    let failed = |source| StartError::Trust { url: url.clone(), source };
+    let read = tokio::task::spawn_blocking(tls::system_client).await;
+    let client = read.map_err(io::Error::other).flatten().map_err(failed)?;
+    Ok(Pool::with_tls(client))
 }
 
 /// A reader of definitions whose directory is there, so that it can be watched.

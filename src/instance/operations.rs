@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::StartError;
 use super::gateways::Gateways;
 use super::info::GatewayInfo;
 use super::status::{Identity, status};
@@ -39,6 +40,9 @@ impl Operations {
             (&Method::POST, "/v1/gateway/restart") => {
                 match self.gateways.swap(None, "its restart was asked for").await {
                     Ok(info) => answer(StatusCode::OK, &gateway(&info)),
+                    Err(error @ StartError::Elsewhere) => {
+                        answer(StatusCode::CONFLICT, &json!({"error": error.to_string()}))
+                    }
                     Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": chain(&error)})),
                 }
             }

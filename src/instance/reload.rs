@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use url::Url;
 
 use super::choice::{Choice, Network, choose};
 use super::gateways::{Gateways, Variable};
@@ -22,6 +23,8 @@ pub(super) struct Reloading {
     pub(super) helper: PathBuf,
     pub(super) network: Network,
     pub(super) progress: Arc<dyn Progress>,
+    /// Where the gateway runs, if elsewhere.
+    pub(super) upstream_url: Option<Url>,
     /// What the gateway in front was chosen by.
     pub(super) settings: GatewaySettings,
     /// Ends the fetch that was begun at start.
@@ -32,7 +35,11 @@ impl Reloading {
     /// Takes over each of the settings that come.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Settings>) {
         while let Some(settings) = requests.recv().await {
-            if !differ(&settings.gateway, &self.settings) {
+            if settings.upstream_url.value != self.upstream_url {
+                warn!("upstreamUrl counts from the next start; until then the gateway stays where it is");
+                continue;
+            }
+            if self.upstream_url.is_some() || !differ(&settings.gateway, &self.settings) {
                 info!("the gateway's settings have not changed");
                 continue;
             }

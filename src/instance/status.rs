@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::gateways::Gateways;
-use super::info::InstanceInfo;
+use super::info::{InstanceInfo, PortsInfo};
 use crate::admin::status::{GatewayStatus, LastError, Ports, Problems, Reload, SCHEMA, ServerEntry, Status};
 use crate::aggregator::catalogue::Catalogue;
 use crate::error::chain;
@@ -52,9 +52,9 @@ pub(super) fn status(
 fn gateway(gateways: &Gateways) -> GatewayStatus {
     let info = gateways.info().borrow().clone();
     let state = gateways.state();
-    let front = gateways.front().status();
+    let front = gateways.front().status().unwrap_or_default();
     let error = match &state {
-        State::Backoff { failure, .. } | State::Failed(failure) => Some(failure.report()),
+        Some(State::Backoff { failure, .. } | State::Failed(failure)) => Some(failure.report()),
         _ => None,
     };
     let reload_error = front.failure.as_ref().map(|(_, error)| chain(error));
@@ -62,20 +62,20 @@ fn gateway(gateways: &Gateways) -> GatewayStatus {
         mode: info.mode.to_owned(),
         version: info.version,
         reason: info.reason,
-        state: state.name().to_owned(),
+        state: state.as_ref().map(|state| state.name().to_owned()),
         error,
-        pid: state.pid().unwrap_or_default(),
-        ports: Ports {
-            data: info.ports.data,
-            admin: info.ports.admin,
-            stats: info.ports.stats,
-            readiness: info.ports.readiness,
-        },
+        pid: state.and_then(|state| state.pid()).unwrap_or_default(),
+        ports: ports(info.ports),
         restarts: gateways.restarts(),
         swaps: gateways.swaps(),
         generation: front.in_force.map(|now| now.generation.to_string()),
         last_reload: front.changed.map(|at| Reload { at: seconds(at), error: reload_error }),
     }
+}
+
+fn ports(ports: PortsInfo) -> Option<Ports> {
+    let PortsInfo { data, admin, stats, readiness } = ports;
+    Some(Ports { data: data?, admin: admin?, stats: stats?, readiness: readiness? })
 }
 
 fn server(name: &ServerName, status: &ServerStatus, now: SystemTime) -> ServerEntry {

@@ -207,6 +207,8 @@ struct Opened {
     offer: Arc<Offer>,
     /// Its route stays while it lives.
     lease: Option<Arc<RouteLease>>,
+    /// The gateway that it was opened through.
+    origin: Arc<Origin>,
 }
 
 /// What to do next. Every state of a server that has an actor is one of these:
@@ -216,6 +218,7 @@ struct Opened {
 /// | `Connect` | the session is open | `Serve` |
 /// | | it could not be opened | `Wait` |
 /// | `Serve` | the session is lost, for the first time; a restart is asked for | `Connect` |
+/// | | the session went with its gateway (`spec.route: mcp`), which was replaced | `Connect` |
 /// | | the session is lost, again; a changed way does not work | `Wait` |
 /// | | a session by a changed way is open | `Serve` |
 /// | `Wait` | the time is over; somebody does not want to wait; the way has changed | `Connect` |
@@ -289,8 +292,8 @@ impl Task {
         self.was_open = true;
         self.link.set(Some(Arc::clone(&session.upstream)));
         self.publish(&session.offer);
-        let Opened { upstream, offer, lease } = session;
-        let next = self.serve_until(&upstream, offer).await;
+        let Opened { upstream, offer, lease, origin } = session;
+        let next = self.serve_until(&upstream, offer, &origin).await;
         let drain = self.shared.drain;
         match &next {
             // The new session takes the calls before the old one is closed.
@@ -305,7 +308,9 @@ impl Task {
             // Lost, or in need of a successor that must not meet it: a command can hold what there is only one of.
             Next::Connect => {
                 self.link.set(None);
-                let patience = if upstream.is_lost() { LAST_ANSWERS } else { drain };
+                // A gateway that was replaced lets the calls through it end, also those of its own sessions.
+                let cut = upstream.is_lost() && self.is_in_front(&origin);
+                let patience = if cut { LAST_ANSWERS } else { drain };
                 let closing = close(upstream, lease, patience);
                 if self.waiting.is_empty() {
                     self.shared.tracker.spawn(closing);
@@ -318,7 +323,12 @@ impl Task {
         next
     }
 
-    async fn serve_until(&mut self, upstream: &Arc<Upstream>, mut offer: Arc<Offer>) -> Next {
+    async fn serve_until(
+        &mut self,
+        upstream: &Arc<Upstream>,
+        mut offer: Arc<Offer>,
+        origin: &Arc<Origin>,
+    ) -> Next {
         let opened = Instant::now();
         // A list that is being read anew, and a session by another way that is being opened; everything else is heard
         // meanwhile.
@@ -332,6 +342,10 @@ impl Task {
                         self.failures = 0;
                     }
                     debug!(server = %self.definition.name, "the session is lost");
+                    // It was the gateway's own (spec.route: mcp), and went with it: no failure of the server.
+                    if !self.is_in_front(origin) {
+                        return Next::Connect;
+                    }
                     // It is opened again at once, the first time; its tools stay meanwhile.
                     if self.failures == 0 {
                         self.failures = 1;
@@ -432,9 +446,10 @@ impl Task {
         let (pool, tracker) = (self.shared.pool.clone(), self.shared.tracker.clone());
         let dialer = Dialer { pool, config, tracker };
         let link = Arc::clone(&self.link);
+        let origin = Arc::clone(&self.origin.borrow());
         async move {
             let (upstream, offer) = open(link, dialer).await?;
-            Ok(Opened { upstream, offer, lease })
+            Ok(Opened { upstream, offer, lease, origin })
         }
     }
 
@@ -478,6 +493,11 @@ impl Task {
 
     fn set_state(&self, state: ServerState, tools: usize) {
         self.shared.board.set_while(&self.definition.name, state, tools, || !self.link.is_retired());
+    }
+
+    /// Whether calls still go to `origin`.
+    fn is_in_front(&self, origin: &Arc<Origin>) -> bool {
+        Arc::ptr_eq(&self.origin.borrow(), origin)
     }
 
     fn is_stdio(&self) -> bool {

@@ -9,10 +9,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-/// After an event that may be one of many (bytes written to a file), quiet is waited for this long.
+/// After an event that may be one of many (bytes written to a file; a file gone, which an editor makes anew), quiet is
+/// waited for this long.
 const QUIET: Duration = Duration::from_millis(50);
 
-/// After an event that ends something (a rename, a file closed, a file removed): only for what came with it.
+/// After an event that ends something (a definition renamed into its place, or closed): only for what came with it.
 const MOMENT: Duration = Duration::from_millis(3);
 
 /// However busy the directory is, it is looked at this often.
@@ -35,6 +36,8 @@ pub(super) struct Detector {
     watched: Option<(u64, u64)>,
     /// Something has begun, and may not be over.
     unrest: Option<Unrest>,
+    /// When the last unrest was over.
+    over: Option<Instant>,
     /// When to look without an event, and when to see whether the directory is another one.
     rescan: Instant,
     rearm: Instant,
@@ -44,6 +47,8 @@ pub(super) struct Detector {
 #[derive(Clone, Copy, Debug)]
 struct Unrest {
     pace: Pace,
+    /// It followed another one closely: somebody is at it, and each change may mean another process.
+    busy: bool,
     first: Instant,
     last: Instant,
 }
@@ -52,8 +57,8 @@ impl Unrest {
     /// When it counts as over.
     fn end(self) -> Instant {
         let wait = match self.pace {
-            Pace::Soon => MOMENT,
-            Pace::WhenQuiet => QUIET,
+            Pace::Soon if !self.busy => MOMENT,
+            _ => QUIET,
         };
         (self.last + wait).min(self.first + LONGEST)
     }
@@ -78,6 +83,7 @@ impl Detector {
             watcher: None,
             watched: None,
             unrest: None,
+            over: None,
             rescan: now + RESCAN,
             rearm: now + REARM,
         };
@@ -96,6 +102,9 @@ impl Detector {
                     let now = Instant::now();
                     self.rearm = now + REARM;
                     let over = self.unrest.take().is_some();
+                    if over {
+                        self.over = Some(now);
+                    }
                     // What has happened may be that another directory is there.
                     let another = self.arm();
                     if over || another || now >= self.rescan {
@@ -110,9 +119,12 @@ impl Detector {
     fn note(&mut self, pace: Pace) {
         let now = Instant::now();
         self.unrest = Some(match self.unrest {
-            None => Unrest { pace, first: now, last: now },
-            Some(unrest) if pace == Pace::Soon => Unrest { pace, last: now, ..unrest },
-            Some(unrest) => Unrest { last: now, ..unrest },
+            None => {
+                let busy = self.over.is_some_and(|over| now - over < QUIET);
+                Unrest { pace, busy, first: now, last: now }
+            }
+            // The latest counts: what was put in place may be taken away again.
+            Some(unrest) => Unrest { pace, last: now, ..unrest },
         });
     }
 
@@ -132,7 +144,7 @@ impl Detector {
         let sender = self.sender.clone();
         let handler = move |event: notify::Result<notify::Event>| {
             let pace = match event {
-                Ok(event) => pace(&event.kind),
+                Ok(event) => pace(&event),
                 Err(error) => {
                     warn!(%error, "the watch on the definitions has trouble");
                     Some(Pace::WhenQuiet)
@@ -163,17 +175,32 @@ impl Detector {
     }
 }
 
-fn pace(kind: &EventKind) -> Option<Pace> {
-    match kind {
-        // What we and others do by reading is no change.
+fn pace(event: &notify::Event) -> Option<Pace> {
+    match &event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Pace::Soon),
+        // What we and others do by reading is no change.
         EventKind::Access(_) => None,
-        EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::From | RenameMode::Both))
-        | EventKind::Remove(_)
+        // Both halves of it have been told before.
+        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => None,
+        // An editor that moves the old file aside has yet to write the new one.
+        EventKind::Modify(ModifyKind::Name(RenameMode::To))
+            if event.paths.iter().any(|path| is_put_in_place(path)) =>
+        {
+            Some(Pace::Soon)
+        }
         // A link is there as a whole.
-        | EventKind::Create(CreateKind::Other) => Some(Pace::Soon),
+        EventKind::Create(CreateKind::Other) => Some(Pace::Soon),
         _ => Some(Pace::WhenQuiet),
     }
+}
+
+/// Whether what is renamed to `path` is meant to count: a definition, or the next generation of a ConfigMap volume
+/// (`..data`).
+fn is_put_in_place(path: &Path) -> bool {
+    let is_generation = || path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".."));
+    path.extension().is_some_and(|extension| {
+        extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml")
+    }) || is_generation()
 }
 
 #[cfg(test)]
@@ -223,6 +250,103 @@ mod tests {
         std::fs::write(dir.path().join("marker"), "").unwrap();
         noticed(&mut detector).await;
         assert!(tokio::time::timeout(QUIET, detector.events.recv()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_made_anew_was_never_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.yaml");
+        std::fs::write(&file, "a").unwrap();
+        let mut detector = Detector::new(dir.path());
+        std::fs::rename(&file, dir.path().join("a.yaml~")).unwrap();
+        // Both events of the rename have come, and nothing that ends anything.
+        for _ in 0..2 {
+            assert_eq!(detector.events.recv().await, Some(Pace::WhenQuiet));
+        }
+        std::fs::write(&file, "b").unwrap();
+        noticed(&mut detector).await;
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(detector.events.recv().await, Some(Pace::WhenQuiet));
+        std::fs::rename(dir.path().join("a.yaml~"), &file).unwrap();
+        let mut paces = Vec::new();
+        while paces.last() != Some(&Pace::Soon) {
+            paces.push(detector.events.recv().await.unwrap());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_events_it_is_looked_at_every_minute() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut detector = Detector::new(dir.path());
+        // As on a file system that has none.
+        detector.watcher = None;
+        let started = Instant::now();
+        detector.changed().await;
+        assert_eq!(started.elapsed(), RESCAN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_directory_that_is_never_quiet_is_looked_at_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut detector = Detector::new(dir.path());
+        let sender = detector.sender.clone();
+        let busy = tokio::spawn(async move {
+            while sender.send(Pace::WhenQuiet).is_ok() {
+                tokio::time::sleep(QUIET / 2).await;
+            }
+        });
+        let started = Instant::now();
+        detector.changed().await;
+        assert!((LONGEST..LONGEST + QUIET).contains(&started.elapsed()), "{:?}", started.elapsed());
+        busy.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_change_is_looked_at_soon_and_many_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut detector = Detector::new(dir.path());
+        let sender = detector.sender.clone();
+        let waited = async |detector: &mut Detector| {
+            let started = Instant::now();
+            detector.changed().await;
+            started.elapsed()
+        };
+        sender.send(Pace::Soon).unwrap();
+        assert!(waited(&mut detector).await < QUIET / 2);
+        tokio::time::sleep(QUIET).await;
+        sender.send(Pace::Soon).unwrap();
+        assert!(waited(&mut detector).await < QUIET / 2);
+        // Right after a look: whoever does that goes on.
+        let script = tokio::spawn(async move {
+            for _ in 0..200 {
+                sender.send(Pace::Soon).unwrap();
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let mut looks = 0;
+        while !script.is_finished() {
+            detector.changed().await;
+            looks += 1;
+        }
+        assert!((4..=6).contains(&looks), "{looks}");
+    }
+
+    #[tokio::test]
+    async fn another_directory_behind_a_link_is_watched() {
+        let parent = tempfile::tempdir().unwrap();
+        for name in ["one", "two"] {
+            std::fs::create_dir(parent.path().join(name)).unwrap();
+        }
+        let link = |to: &str| {
+            std::os::unix::fs::symlink(to, parent.path().join("next")).unwrap();
+            std::fs::rename(parent.path().join("next"), parent.path().join("mcpservers")).unwrap();
+        };
+        link("one");
+        let mut detector = Detector::new(&parent.path().join("mcpservers"));
+        link("two");
+        noticed(&mut detector).await;
+        std::fs::write(parent.path().join("two/a.yaml"), "a").unwrap();
+        noticed(&mut detector).await;
     }
 
     #[tokio::test]

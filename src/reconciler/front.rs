@@ -4,22 +4,64 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use tracing::warn;
 
+use crate::error::chain;
 use crate::wire::client::Origin;
-use crate::yaml_applier::{Applier, ApplyError, InForce, Revision, RouteName, RoutePlan, Status};
+use crate::yaml_applier::{Applier, ApplyError, Revision, RouteName, RoutePlan, Status};
 
 /// The routes of all servers.
 pub type Routes = BTreeMap<RouteName, RoutePlan>;
 
+/// Routes that a gateway does not take, with its own words.
+pub(super) type Refused = Arc<BTreeMap<RouteName, String>>;
+
 /// One gateway, as far as routes and calls are concerned.
 #[derive(Clone)]
 pub struct FrontGateway {
-    /// Keeps its file.
-    pub applier: Applier,
     /// Where it is called.
     pub origin: Arc<Origin>,
-    /// Whether it is agentgateway, with policies and backends of its own.
-    pub agentgateway: bool,
+    /// Who gives it its routes.
+    pub routing: Routing,
+}
+
+/// Who gives a gateway its routes.
+#[derive(Clone)]
+pub enum Routing {
+    /// We do, in a file.
+    Ours {
+        /// Keeps the file.
+        applier: Applier,
+        /// Whether it is agentgateway, with policies and backends of its own.
+        agentgateway: bool,
+    },
+    /// Somebody else does: the gateway runs elsewhere, and has a route for each server, or will have one.
+    Theirs,
+}
+
+/// What kind of gateway a way leads through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GatewayKind {
+    Agentgateway,
+    Embedded,
+    External,
+}
+
+impl FrontGateway {
+    fn kind(&self) -> GatewayKind {
+        match self.routing {
+            Routing::Ours { agentgateway: true, .. } => GatewayKind::Agentgateway,
+            Routing::Ours { agentgateway: false, .. } => GatewayKind::Embedded,
+            Routing::Theirs => GatewayKind::External,
+        }
+    }
+
+    fn applier(&self) -> Option<&Applier> {
+        match &self.routing {
+            Routing::Ours { applier, .. } => Some(applier),
+            Routing::Theirs => None,
+        }
+    }
 }
 
 /// The place where the gateway in use can be changed.
@@ -39,12 +81,17 @@ struct State {
     latest: Option<Revision>,
 }
 
-/// A wish for routes, made of one gateway.
-pub(super) struct Wish {
-    applier: Applier,
-    /// Stands for the gateway.
-    origin: Arc<Origin>,
-    revision: Revision,
+/// A wish for routes.
+pub(super) enum Wish {
+    /// Made of one gateway.
+    Made {
+        applier: Applier,
+        /// Stands for the gateway.
+        origin: Arc<Origin>,
+        revision: Revision,
+    },
+    /// Nobody here can wish anything of the gateway.
+    Vain,
 }
 
 impl Front {
@@ -60,9 +107,9 @@ impl Front {
         self.origin.subscribe()
     }
 
-    /// Where the file of the gateway in front stands.
-    pub fn status(&self) -> Status {
-        self.lock().gateway.applier.status().borrow().clone()
+    /// Where the file of the gateway in front stands; `None` where it has none of ours.
+    pub fn status(&self) -> Option<Status> {
+        Some(self.lock().gateway.applier()?.status().borrow().clone())
     }
 
     /// The routes that are wished for.
@@ -79,12 +126,18 @@ impl Front {
     pub async fn take_over(&self, gateway: FrontGateway) -> Result<FrontGateway, ApplyError> {
         let mut routes = Arc::clone(&self.lock().routes);
         loop {
-            let revision = gateway.applier.apply(Routes::clone(&routes));
-            gateway.applier.in_force(revision).await?;
+            let latest = match gateway.applier() {
+                Some(applier) => {
+                    let revision = applier.apply(Routes::clone(&routes));
+                    applier.in_force(revision).await?;
+                    Some(revision)
+                }
+                None => None,
+            };
             let mut state = self.lock();
             if Arc::ptr_eq(&routes, &state.routes) {
                 let old = std::mem::replace(&mut state.gateway, gateway);
-                state.latest = Some(revision);
+                state.latest = latest;
                 self.origin.send_replace(Arc::clone(&state.gateway.origin));
                 self.replaced.send_modify(|count| *count += 1);
                 return Ok(old);
@@ -97,14 +150,14 @@ impl Front {
     /// Puts `gateway` in front at once, with all that is wished for: for when the one in front does not run.
     pub fn replace(&self, gateway: FrontGateway) {
         let mut state = self.lock();
-        state.latest = Some(gateway.applier.apply(Routes::clone(&state.routes)));
+        state.latest = gateway.applier().map(|applier| applier.apply(Routes::clone(&state.routes)));
         state.gateway = gateway;
         self.origin.send_replace(Arc::clone(&state.gateway.origin));
         self.replaced.send_modify(|count| *count += 1);
     }
 
-    pub(super) fn is_agentgateway(&self) -> bool {
-        self.lock().gateway.agentgateway
+    pub(super) fn kind(&self) -> GatewayKind {
+        self.lock().gateway.kind()
     }
 
     pub(super) fn replaced(&self) -> watch::Receiver<u64> {
@@ -114,7 +167,10 @@ impl Front {
     /// Wishes for these routes.
     pub(super) fn apply(&self, routes: Routes) -> Wish {
         let mut state = self.lock();
-        let applier = state.gateway.applier.clone();
+        let Some(applier) = state.gateway.applier().cloned() else {
+            state.routes = Arc::new(routes);
+            return Wish::Vain;
+        };
         let revision = match &state.latest {
             // What was wished for and is in force need not be judged and written again.
             Some(revision) if *state.routes == routes && applier.status().borrow().failure.is_none() => {
@@ -124,12 +180,15 @@ impl Front {
         };
         state.latest = Some(revision);
         state.routes = Arc::new(routes);
-        Wish { applier, origin: Arc::clone(&state.gateway.origin), revision }
+        Wish::Made { applier, origin: Arc::clone(&state.gateway.origin), revision }
     }
 
     /// Whether the gateway that the wish was made of is still in front.
     pub(super) fn is_current(&self, wish: &Wish) -> bool {
-        Arc::ptr_eq(&self.lock().gateway.origin, &wish.origin)
+        match wish {
+            Wish::Made { origin, .. } => Arc::ptr_eq(&self.lock().gateway.origin, origin),
+            Wish::Vain => true,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -138,12 +197,24 @@ impl Front {
 }
 
 impl Wish {
-    /// Waits until the wish, or a later one, is in force or has failed.
-    pub(super) async fn in_force(&self) -> Result<InForce, ApplyError> {
-        self.applier.in_force(self.revision).await
-    }
-
-    pub(super) fn status(&self) -> watch::Receiver<Status> {
-        self.applier.status()
+    /// Waits for a generation with the wish, or a later one, however long the gateway needs; gives the routes that were
+    /// left out, with the gateway's own words.
+    pub(super) async fn granted(&self) -> Result<Refused, ApplyError> {
+        let Self::Made { applier, revision, .. } = self else { return Ok(Arc::default()) };
+        let mut status = applier.status();
+        loop {
+            // Before the question: what happens between its answer and the next wait must wake us.
+            status.mark_unchanged();
+            match applier.in_force(*revision).await {
+                // The gateway's process is being replaced: its successor gets the same wish.
+                Err(error @ (ApplyError::NotInForce { .. } | ApplyError::Superseded)) => {
+                    warn!("{}", chain(&error));
+                    if status.changed().await.is_err() {
+                        return Err(ApplyError::Stopped);
+                    }
+                }
+                settled => return settled.map(|in_force| in_force.refused),
+            }
+        }
     }
 }

@@ -21,7 +21,8 @@ pub(super) struct HeldRoutes {
 
 #[derive(Debug)]
 struct Held {
-    plan: RoutePlan,
+    /// `None`: the gateway has its routes from somebody else.
+    plan: Option<RoutePlan>,
     lease: Weak<RouteLease>,
 }
 
@@ -40,7 +41,7 @@ impl HeldRoutes {
     }
 
     /// A lease of a route of `server` with this content: the one there is, or another one.
-    pub(super) fn lease(&mut self, server: &ServerName, plan: &RoutePlan) -> Arc<RouteLease> {
+    pub(super) fn lease(&mut self, server: &ServerName, plan: &Option<RoutePlan>) -> Arc<RouteLease> {
         let mut number = 0;
         loop {
             let name = RouteName::new(server.clone(), number);
@@ -69,9 +70,9 @@ impl HeldRoutes {
         names.next().is_some_and(|(name, _)| name.server() == server)
     }
 
-    /// All of them.
+    /// All that are ours to give to the gateway.
     pub(super) fn routes(&self) -> Routes {
-        self.routes.iter().map(|(name, held)| (name.clone(), held.plan.clone())).collect()
+        self.routes.iter().filter_map(|(name, held)| Some((name.clone(), held.plan.clone()?))).collect()
     }
 }
 
@@ -97,11 +98,11 @@ mod tests {
     use super::*;
     use crate::yaml_applier::{BridgeDial, Dial, HttpBackend, RouteBackend};
 
-    fn plan(path: &'static str) -> RoutePlan {
+    fn plan(path: &'static str) -> Option<RoutePlan> {
         let dial = Dial::Bridge(BridgeDial::Unix("/b.sock".to_owned()));
         let (path_and_query, authority) = (PathAndQuery::from_static(path), Authority::from_static("bridge"));
         let backend = HttpBackend { dial, path_and_query, authority, tunnel: None };
-        RoutePlan { policies: Map::new(), backend: RouteBackend::Http(backend) }
+        Some(RoutePlan { policies: Map::new(), backend: RouteBackend::Http(backend) })
     }
 
     fn names(held: &HeldRoutes) -> Vec<String> {
@@ -124,6 +125,16 @@ mod tests {
         assert_eq!(names(&held), ["a.1"]);
         // The number is free again.
         assert_eq!(held.lease(&server, &plan("/newer")).name().to_string(), "a");
+    }
+
+    #[test]
+    fn a_route_of_somebody_else_is_held_and_not_given_to_the_gateway() {
+        let (mut held, _freed) = HeldRoutes::new();
+        let server: ServerName = "a".parse().unwrap();
+        let lease = held.lease(&server, &None);
+        assert!(Arc::ptr_eq(&lease, &held.lease(&server, &None)));
+        assert!(held.has(&server));
+        assert_eq!((lease.name().to_string().as_str(), names(&held)), ("a", vec![]));
     }
 
     #[test]

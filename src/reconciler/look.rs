@@ -13,14 +13,14 @@ use tracing::{error, info, warn};
 
 use super::actor::{Actor, Approach, Settled, Shared};
 use super::detector::Detector;
-use super::front::{Front, Wish};
+use super::front::{Front, Refused};
 use super::held::{HeldRoutes, RouteLease};
 use super::route::{self, Reach, Way};
 use super::status::ServerState;
 use super::{Problems, ReconcilerOptions};
 use crate::error::chain;
 use crate::mcpserver::{Definition, Scan, ServerName, Transport};
-use crate::yaml_applier::{ApplyError, InForce, RouteName};
+use crate::yaml_applier::{ApplyError, RouteName};
 
 /// How far the first look has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,8 +130,8 @@ impl Look {
             loop {
                 let mut look = true;
                 tokio::select! {
-                    in_force = &mut applying, if !applying.is_terminated() => {
-                        self.applied(in_force);
+                    granted = &mut applying, if !applying.is_terminated() => {
+                        self.applied(granted);
                         continue;
                     }
                     () = detector.changed() => {}
@@ -256,8 +256,8 @@ impl Look {
             }
             _ => Reach::of(&definition).await,
         };
-        let agentgateway = self.front.is_agentgateway();
-        match route::way(&definition, &self.options.surroundings, agentgateway, reach) {
+        let gateway = self.front.kind();
+        match route::way(&definition, &self.options.surroundings, gateway, reach) {
             Ok(way) => match self.servers.get_mut(name) {
                 Some(Server::Active(active)) => {
                     let (held, shared) = (&mut self.held, &self.shared);
@@ -370,7 +370,7 @@ impl Look {
     }
 
     /// Wishes for the routes there have to be.
-    fn wish(&mut self) -> Fuse<impl Future<Output = Result<InForce, ApplyError>> + Send + use<>> {
+    fn wish(&mut self) -> Fuse<impl Future<Output = Result<Refused, ApplyError>> + Send + use<>> {
         let front = Arc::clone(&self.front);
         let routes = self.held.routes();
         let wish = front.apply(routes.clone());
@@ -385,7 +385,7 @@ impl Look {
         async move {
             let mut wish = wish;
             loop {
-                match wait_until_in_force(&wish).await {
+                match wish.granted().await {
                     // That gateway has ended; the one in its place is to be asked.
                     Err(ApplyError::Stopped) if !front.is_current(&wish) => {
                         wish = front.apply(routes.clone())
@@ -398,11 +398,11 @@ impl Look {
     }
 
     /// The latest wish has been granted, or not.
-    fn applied(&mut self, outcome: Result<InForce, ApplyError>) {
+    fn applied(&mut self, outcome: Result<Refused, ApplyError>) {
         match outcome {
-            Ok(in_force) => {
+            Ok(refused) => {
                 self.failures = 0;
-                self.go_on(&in_force);
+                self.go_on(&refused);
             }
             Err(error) => {
                 let reason = format!("the gateway's configuration stays as it was: {}", chain(&error));
@@ -424,10 +424,10 @@ impl Look {
     }
 
     /// Tells the actors of all servers whose routes are in force now, and who had to wait for that.
-    fn go_on(&mut self, in_force: &InForce) {
+    fn go_on(&mut self, refused: &Refused) {
         for (name, server) in &mut self.servers {
             let Server::Active(active) = server else { continue };
-            if let Some(reason) = in_force.refused.get(active.lease.name()) {
+            if let Some(reason) = refused.get(active.lease.name()) {
                 match (&active.actor, active.changed) {
                     (Some(_), true) => self.shared.board.set_stale(name, Some(reason.clone())),
                     _ => {
@@ -537,24 +537,5 @@ async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => pending().await,
-    }
-}
-
-/// Waits for a generation with the wish, however long the gateway needs.
-async fn wait_until_in_force(wish: &Wish) -> Result<InForce, ApplyError> {
-    let mut status = wish.status();
-    loop {
-        // Before the question: what happens between its answer and the next wait must wake us.
-        status.mark_unchanged();
-        match wish.in_force().await {
-            // The gateway's process is being replaced: its successor gets the same wish.
-            Err(error @ (ApplyError::NotInForce { .. } | ApplyError::Superseded)) => {
-                warn!("{}", chain(&error));
-                if status.changed().await.is_err() {
-                    return Err(ApplyError::Stopped);
-                }
-            }
-            settled => return settled,
-        }
     }
 }

@@ -49,7 +49,7 @@ use look::{Look, Order, Progress};
 use status::Board;
 
 pub use actor::Retry;
-pub use front::{Front, FrontGateway, Routes};
+pub use front::{Front, FrontGateway, Routes, Routing};
 pub use operator::{Done, OperateError, Operator};
 pub use route::Surroundings;
 pub use status::{LastError, ServerState, ServerStatus, Statuses};
@@ -62,6 +62,8 @@ pub struct ReconcilerOptions {
     pub directory: PathBuf,
     /// What ways lead through.
     pub surroundings: Surroundings,
+    /// Connections to the gateway.
+    pub pool: Pool,
     /// How tries slow down.
     pub retry: Retry,
     /// How long calls in flight have to end when their session is closed.
@@ -103,7 +105,7 @@ impl Reconciler {
             registry,
             bridge,
             board: Board::new(),
-            pool: Pool::new(),
+            pool: options.pool.clone(),
             tracker: tracker.clone(),
             retry: options.retry,
             drain: options.drain,

@@ -125,7 +125,12 @@ pub enum RouteBackend {
     /// A plain HTTP route: the protocol passes byte for byte.
     Http(HttpBackend),
     /// agentgateway's own MCP backend.
-    Mcp(McpTarget),
+    Mcp {
+        /// The server.
+        target: McpTarget,
+        /// The proxy on the way to it.
+        tunnel: Option<DialHost>,
+    },
 }
 
 /// The upstream of a plain HTTP route.
@@ -137,7 +142,8 @@ pub struct HttpBackend {
     pub path_and_query: PathAndQuery,
     /// The `Host` the upstream sees.
     pub authority: Authority,
-    /// The proxy to CONNECT through; agentgateway ignores the proxy variables.
+    /// The proxy on the way to it, which agentgateway does not take from the environment. It is asked to CONNECT where
+    /// TLS is spoken, and else for the whole URL.
     pub tunnel: Option<DialHost>,
 }
 

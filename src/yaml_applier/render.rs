@@ -130,9 +130,11 @@ fn server_route(
         if matches!(http.dial, Dial::Tls(_)) {
             ours.insert("backendTLS".into(), json!({}));
         }
-        if let Some(proxy) = &http.tunnel {
-            ours.insert("backendTunnel".into(), json!({ "proxy": { "host": proxy.to_string() } }));
-        }
+    }
+    if let RouteBackend::Http(HttpBackend { tunnel: Some(proxy), .. })
+    | RouteBackend::Mcp { tunnel: Some(proxy), .. } = &route.backend
+    {
+        ours.insert("backendTunnel".into(), json!({ "proxy": { "host": proxy.to_string() } }));
     }
     let policies = policy::join(ours, &route.policies)
         .map_err(|source| RenderError::Policy { route: name.clone(), source })?;
@@ -142,7 +144,7 @@ fn server_route(
         policies,
         backends: vec![match &route.backend {
             RouteBackend::Http(http) => Backend::Host(dial_text(http)),
-            RouteBackend::Mcp(target) => {
+            RouteBackend::Mcp { target, .. } => {
                 Backend::Mcp(Box::new(McpBackend { targets: [Target::of(name, target)] }))
             }
         }],

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 
-use super::plan::{Plan, RoutePlan};
+use serde_json::Map;
+
+use super::plan::{GatewaySettings, Plan, RoutePlan};
 use super::render::{RenderError, Rendered};
 use super::route_name::RouteName;
 
@@ -23,6 +26,12 @@ pub enum ValidateError {
     /// The gateway refuses it, in its own words.
     #[error("the gateway refuses the configuration: {reason}")]
     Refused {
+        /// The gateway's own words.
+        reason: String,
+    },
+    /// The gateway refuses the operator's `frontendPolicies`, in its own words.
+    #[error("the gateway refuses frontendPolicies: {reason}")]
+    FrontendPolicies {
         /// The gateway's own words.
         reason: String,
     },
@@ -78,11 +87,13 @@ pub(super) async fn accept(
     match validator.validate(&rendered.text).await {
         Ok(()) => return Ok(accepted(rendered, known)),
         Err(ValidateError::Refused { .. }) if !plan.routes.is_empty() => {}
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(blame_settings(&plan, error, validator).await),
     }
     // Without any route it must pass, or the fault is not a server's.
     let without = |plan: &Plan| Plan { routes: BTreeMap::new(), ..plan.clone() };
-    validator.validate(&without(&plan).render()?.text).await?;
+    if let Err(error) = validator.validate(&without(&plan).render()?.text).await {
+        return Err(blame_settings(&without(&plan), error, validator).await);
+    }
     let mut groups = vec![plan.routes.keys().cloned().collect::<Vec<_>>()];
     while let Some(mut group) = groups.pop() {
         let mut part = without(&plan);
@@ -93,7 +104,7 @@ pub(super) async fn accept(
             Err(ValidateError::Refused { reason }) => {
                 let half = group.split_off(group.len() / 2);
                 match (group.is_empty(), half.as_slice()) {
-                    (true, [culprit]) => known.note(&mut plan, culprit.clone(), reason),
+                    (true, [culprit]) => known.note(&mut plan, culprit.clone(), of_the_route(&reason)),
                     _ => groups.extend([group, half]),
                 }
             }
@@ -103,6 +114,36 @@ pub(super) async fn accept(
     let rendered = plan.render()?;
     validator.validate(&rendered.text).await?;
     Ok(accepted(rendered, known))
+}
+
+/// Names the part of the settings that is at fault for `error`, which `plan` was refused with.
+async fn blame_settings(plan: &Plan, error: ValidateError, validator: &dyn Validator) -> AcceptError {
+    let ValidateError::Refused { reason } = error else { return error.into() };
+    if !plan.settings.frontend_policies.is_empty() {
+        let mut settings = GatewaySettings::clone(&plan.settings);
+        settings.frontend_policies = Map::new();
+        let without = Plan { settings: Arc::new(settings), ..plan.clone() };
+        let passes = match without.render() {
+            Ok(rendered) => validator.validate(&rendered.text).await.is_ok(),
+            Err(_) => false,
+        };
+        if passes {
+            return ValidateError::FrontendPolicies { reason }.into();
+        }
+    }
+    ValidateError::Refused { reason }.into()
+}
+
+/// The gateway's words without the places that only the rendered file has: the path down to the route, and line and
+/// column of a text that agentgateway makes for itself.
+fn of_the_route(reason: &str) -> String {
+    let reason = reason.strip_prefix("Error: ").unwrap_or(reason);
+    let inner = reason.strip_prefix("binds[0].listeners[0].routes[").and_then(|rest| rest.split_once("]."));
+    let reason = inner.map_or(reason, |(_, inner)| inner);
+    match reason.rsplit_once(" at line 1 column ") {
+        Some((reason, column)) if column.bytes().all(|byte| byte.is_ascii_digit()) => reason.to_owned(),
+        _ => reason.to_owned(),
+    }
 }
 
 fn accepted(rendered: Rendered, known: &KnownBad) -> Accepted {
@@ -157,11 +198,40 @@ mod tests {
         assert_eq!(names(&mended.refused), [("s12", "no host12.test")]);
     }
 
+    #[test]
+    fn places_in_the_rendered_file_mean_nothing_to_users() {
+        let said = "Error: binds[0].listeners[0].routes[12].policies.brew: unknown field `brew` at line 1 column 1142";
+        assert_eq!(of_the_route(said), "policies.brew: unknown field `brew`");
+        for other in ["no host7.test", "something at line 1 column x", "binds[0].listeners[0]: unknown"] {
+            assert_eq!(of_the_route(other), other);
+        }
+    }
+
     #[tokio::test]
     async fn a_fault_that_is_no_servers_is_an_error() {
         let plan = plan_of([("a".to_owned(), route_to("a.test"))]);
         let picky = Picky(&["adminAddr"], AtomicUsize::new(0));
         let error = accept(plan, Some(&picky), &mut KnownBad::default()).await.unwrap_err();
         assert_eq!(error.to_string(), "the gateway refuses the configuration: no adminAddr");
+    }
+
+    #[tokio::test]
+    async fn policies_for_all_servers_are_named_when_they_are_at_fault() {
+        let with_policies = |mut plan: Plan| {
+            let mut settings = GatewaySettings::clone(&plan.settings);
+            settings.frontend_policies.insert("brew".to_owned(), "tea".into());
+            plan.settings = Arc::new(settings);
+            plan
+        };
+        for routes in [vec![], vec![("a".to_owned(), route_to("a.test"))]] {
+            let refused = async |words: &'static [&'static str]| {
+                let picky = Picky(words, AtomicUsize::new(0));
+                let plan = with_policies(plan_of(routes.clone()));
+                accept(plan, Some(&picky), &mut KnownBad::default()).await.unwrap_err().to_string()
+            };
+            assert_eq!(refused(&["brew"]).await, "the gateway refuses frontendPolicies: no brew");
+            let both = refused(&["adminAddr", "brew"]).await;
+            assert_eq!(both, "the gateway refuses the configuration: no adminAddr");
+        }
     }
 }

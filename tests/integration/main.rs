@@ -24,15 +24,22 @@ mod docs;
 #[cfg(test)]
 mod doctor;
 #[cfg(test)]
+mod external;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
 mod management;
+mod mcp_route;
 #[cfg(test)]
 mod operate;
 #[cfg(test)]
 mod peers;
+#[cfg(test)]
+mod policies;
+#[cfg(test)]
+mod proxies;
 #[cfg(test)]
 mod resolver;
 #[cfg(test)]
@@ -50,4 +57,8 @@ mod subprocess;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod surroundings;
+#[cfg(test)]
 mod swap;
+#[cfg(test)]
+mod watching;

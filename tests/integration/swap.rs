@@ -91,7 +91,7 @@ async fn swap_under_load(first: NewGateway, others: &[NewGateway]) {
         })
         .collect();
 
-    let mut last_pid = instance.gateway().borrow().pid;
+    let mut last_pid = instance.gateway().borrow().pid.expect("it runs");
     for number in 0..SWAPS {
         // Every client has called since the last swap.
         let reached = calls.load(Ordering::Relaxed) + CLIENTS;
@@ -105,9 +105,10 @@ async fn swap_under_load(first: NewGateway, others: &[NewGateway]) {
         .await;
         let next = others[number % others.len()].clone();
         let info = within("a swap", instance.replace_gateway(next, "test")).await.unwrap();
-        assert_ne!(info.pid, last_pid);
+        let pid = info.pid.expect("it runs");
+        assert_ne!(pid, last_pid);
         assert!(!Path::new(&format!("/proc/{last_pid}")).exists(), "the old gateway still runs");
-        last_pid = info.pid;
+        last_pid = pid;
     }
     stop.store(true, Ordering::Relaxed);
     for client in clients {

@@ -40,8 +40,13 @@ impl Played {
 
     fn with_url(server: Server, url: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let settings =
-            BridgeSettings { helper: Helper::None, logs: None, grace: Duration::ZERO, open_files: None };
+        let settings = BridgeSettings {
+            helper: Helper::None,
+            logs: None,
+            grace: Duration::ZERO,
+            open_files: None,
+            proxies: crate::outbound::Proxies::default(),
+        };
         let bridge = Bridge::start(&directory.path().join("socket"), settings).unwrap();
         let name: ServerName = "old".parse().unwrap();
         let headers =

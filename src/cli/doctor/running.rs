@@ -65,15 +65,20 @@ fn gateway(status: &Status) -> Vec<Finding> {
     let gateway = &status.gateway;
     let subject = "gateway";
     let logs = "see `sidegate logs gateway`";
+    // One that runs elsewhere has no process here to be asked about.
+    let Some(state) = &gateway.state else {
+        return vec![Finding::ok(subject, format!("{}, {}", gateway.mode, gateway.reason))];
+    };
     let mut findings = Vec::new();
     let reload_error = gateway.last_reload.as_ref().and_then(|reload| reload.error.as_ref());
-    if gateway.state != "ready" {
+    if state != "ready" {
         let why = gateway.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
-        findings.push(Finding::problem(subject, format!("{}{why}", gateway.state), logs));
+        findings.push(Finding::problem(subject, format!("{state}{why}"), logs));
     } else if gateway.generation.is_none() {
         findings.push(Finding::problem(subject, "no configuration is in force", logs));
     } else {
-        let what = format!("{} {} (process {}) is ready", gateway.mode, gateway.version, gateway.pid);
+        let version = gateway.version.as_deref().unwrap_or_default();
+        let what = format!("{} {version} (process {}) is ready", gateway.mode, gateway.pid);
         findings.push(Finding::ok(subject, what));
     }
     if let Some(error) = reload_error {
@@ -106,9 +111,11 @@ pub(super) fn ports(settings: &Settings, status: Option<&Status>) -> Vec<Finding
     let listen = settings.listen.value;
     let ours = |port: u16| {
         status.is_some_and(|status| {
-            let ports = &status.gateway.ports;
-            let own = [ports.data, ports.admin, ports.stats, ports.readiness];
-            own.contains(&port) || status.url.contains(&format!(":{port}/"))
+            let own = status
+                .gateway
+                .ports
+                .is_some_and(|ports| [ports.data, ports.admin, ports.stats, ports.readiness].contains(&port));
+            own || status.url.contains(&format!(":{port}/"))
         })
     };
     let mut wanted: Vec<(&str, SocketAddr, &str)> = vec![(keys::LISTEN.path, listen, "--listen")];

@@ -6,7 +6,8 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderName, HeaderValue, StatusCode, Uri};
 use rustls::pki_types::ServerName as TlsName;
 
 use super::file::{self, File};
@@ -181,17 +182,29 @@ fn forward(path: &str, policies: &file::Policies, backend: &file::Backend) -> Re
         }
         remove = request.remove.iter().map(|name| header_name(&at, name)).collect::<Result<_, _>>()?;
     }
+    let backend = backend_id(path, policies, backend)?;
+    let path: PathAndQuery = rewrite
+        .path
+        .full
+        .parse()
+        .map_err(|error| invalid(at("urlRewrite.path.full"), format!("no path: {error}")))?;
+    let uri = match (&backend.tunnel, &backend.tls) {
+        // RFC 9112 section 3.2.2. With TLS there is a tunnel, in which the proxy reads nothing.
+        (Some(_), None) => Uri::builder()
+            .scheme(Scheme::HTTP)
+            .authority(rewrite.authority.full.as_str())
+            .path_and_query(path)
+            .build()
+            .map_err(|error| invalid(at("urlRewrite.authority.full"), error.to_string()))?,
+        _ => Uri::from(path),
+    };
     Ok(Forward {
-        path: rewrite
-            .path
-            .full
-            .parse()
-            .map_err(|error| invalid(at("urlRewrite.path.full"), format!("no path: {error}")))?,
+        uri,
         host: header_value(&at("urlRewrite.authority.full"), &rewrite.authority.full)?,
         request: header_edit(&at("requestHeaderModifier"), policies.request_header_modifier.as_ref())?,
         copy,
         remove,
-        backend: backend_id(path, policies, backend)?,
+        backend,
     })
 }
 

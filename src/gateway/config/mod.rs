@@ -11,8 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, Uri};
 use rustls::pki_types::ServerName as TlsName;
 
 /// A configuration that this gateway can serve.
@@ -118,7 +117,8 @@ pub(super) enum Action {
 
 #[derive(Clone, Debug)]
 pub(super) struct Forward {
-    pub(super) path: PathAndQuery,
+    /// The path, with query; the whole URL where a proxy is to read from it where the request goes.
+    pub(super) uri: Uri,
     pub(super) host: HeaderValue,
     pub(super) request: HeaderEdit,
     /// Header to set, header whose value it gets; an absent one removes it.

@@ -13,38 +13,67 @@ mod events;
 mod origin;
 mod session;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use http::Request;
 use http_body_util::Full;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
+use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 pub use answer::Said;
 pub use error::{ClientError, StatusError};
-pub use origin::Origin;
+pub use origin::{InvalidOrigin, Origin};
 pub use session::{ClientConfig, Session};
 
 /// A pool of keep-alive connections, shared by all sessions. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Pool(Client<HttpConnector, Full<Bytes>>);
+pub struct Pool(Connections);
+
+/// A gateway of ours is on this machine: calls to it do not carry the code for TLS.
+#[derive(Clone, Debug)]
+enum Connections {
+    Plain(Client<HttpConnector, Full<Bytes>>),
+    Tls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
+}
 
 /// Idle connections are given up after this long. Shorter than the other side's patience, so that a request rarely
 /// meets a connection that is being closed.
 const IDLE: std::time::Duration = std::time::Duration::from_secs(20);
 
 impl Pool {
-    /// An empty pool.
+    /// An empty pool of plain connections.
     pub fn new() -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            // Only what hyper knows was never written to the connection.
-            .retry_canceled_requests(true)
-            .build(connector);
-        Self(client)
+        Self(Connections::Plain(client(connector)))
     }
+
+    /// An empty pool that speaks TLS, as `tls` says, where a URL begins with `https`.
+    pub fn with_tls(tls: Arc<rustls::ClientConfig>) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.enforce_http(false);
+        Self(Connections::Tls(client(HttpsConnector::from((connector, tls)))))
+    }
+
+    fn request(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        match &self.0 {
+            Connections::Plain(client) => client.request(request),
+            Connections::Tls(client) => client.request(request),
+        }
+    }
+}
+
+fn client<C: Connect + Clone>(connector: C) -> Client<C, Full<Bytes>> {
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        // Only what hyper knows was never written to the connection.
+        .retry_canceled_requests(true)
+        .build(connector)
 }
 
 impl Default for Pool {

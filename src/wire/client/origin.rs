@@ -2,26 +2,57 @@
 
 use std::sync::Arc;
 
-use http::uri::{Authority, PathAndQuery};
+use http::uri::{Authority, InvalidUri, PathAndQuery, Scheme};
 use http::{HeaderMap, Uri};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use url::Url;
 
 use super::error::ClientError;
 
 /// Whom to ask at the moment: the gateway, which may be replaced by another while sessions are open.
 #[derive(Debug)]
 pub struct Origin {
+    scheme: Scheme,
     authority: Authority,
+    /// What stands before each path, without a slash at its end.
+    prefix: Box<str>,
     pub(super) headers: HeaderMap,
     requests: TaskTracker,
+}
+
+/// A URL that no request can be sent to.
+#[derive(Debug, thiserror::Error)]
+#[error("{url} cannot be sent requests to")]
+pub struct InvalidOrigin {
+    url: Url,
+    source: http::uri::InvalidUri,
 }
 
 impl Origin {
     /// An origin at `authority`, over plain HTTP; `headers` go with every request to it.
     pub fn new(authority: Authority, headers: HeaderMap) -> Arc<Self> {
-        Arc::new(Self { authority, headers, requests: TaskTracker::new() })
+        Self::of(Scheme::HTTP, authority, "", headers)
+    }
+
+    /// The origin that is meant by `url`, `http` or `https`; its path stands before the paths of all requests. User
+    /// info, query and fragment do not count.
+    ///
+    /// # Errors
+    ///
+    /// The host has no form in a request.
+    pub fn at(url: &Url) -> Result<Arc<Self>, InvalidOrigin> {
+        let scheme = if url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
+        let host = url.host_str().unwrap_or_default();
+        let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let invalid = |source| InvalidOrigin { url: url.clone(), source };
+        let authority = authority.parse().map_err(invalid)?;
+        Ok(Self::of(scheme, authority, url.path().trim_end_matches('/'), HeaderMap::new()))
+    }
+
+    fn of(scheme: Scheme, authority: Authority, prefix: &str, headers: HeaderMap) -> Arc<Self> {
+        Arc::new(Self { scheme, authority, prefix: prefix.into(), headers, requests: TaskTracker::new() })
     }
 
     /// Waits until no request is under way. For an origin that has been replaced. GET streams do not count: they move.
@@ -31,12 +62,16 @@ impl Origin {
     }
 
     pub(super) fn uri(&self, path: &PathAndQuery) -> Result<Uri, ClientError> {
+        let wrong = |error: http::Error| ClientError::Protocol(format!("the address is wrong: {error}"));
+        let path = match &*self.prefix {
+            "" => path.clone(),
+            prefix => format!("{prefix}{path}").parse().map_err(|error: InvalidUri| wrong(error.into()))?,
+        };
         let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(http::uri::Scheme::HTTP);
+        parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(path.clone());
-        Uri::from_parts(parts)
-            .map_err(|error| ClientError::Protocol(format!("the address is wrong: {error}")))
+        parts.path_and_query = Some(path);
+        Uri::from_parts(parts).map_err(|error| wrong(error.into()))
     }
 }
 
@@ -58,5 +93,24 @@ impl Lease {
                 return Self { origin, _counted: token };
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("http://gateway.test", "http://gateway.test/mcp/a")]
+    #[case("http://gateway.test:15000/", "http://gateway.test:15000/mcp/a")]
+    #[case("https://gateway.test/team/x//", "https://gateway.test/team/x/mcp/a")]
+    #[case("https://gateway.test:443/a%20b", "https://gateway.test/a%20b/mcp/a")]
+    #[case("http://[::1]:9/x", "http://[::1]:9/x/mcp/a")]
+    #[case("http://b\u{fc}cher.test", "http://xn--bcher-kva.test/mcp/a")]
+    fn a_path_of_the_url_stands_before_others(#[case] url: &str, #[case] expected: &str) {
+        let origin = Origin::at(&url.parse().unwrap()).unwrap();
+        assert_eq!(origin.uri(&PathAndQuery::from_static("/mcp/a")).unwrap(), expected);
     }
 }

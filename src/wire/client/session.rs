@@ -49,7 +49,7 @@ pub struct ClientConfig {
     /// Headers of every request; values that are secret are marked sensitive.
     pub headers: HeaderMap,
     /// A header that stands on every answer which passed the server's route; an answer without it is the gateway's
-    /// own. `None` where there is no gateway.
+    /// own. `None` where there is no gateway. A gateway that does not mark the answer to `initialize` marks none.
     pub route_marker: Option<HeaderName>,
     /// The largest message taken, in bytes.
     pub max_message: usize,
@@ -64,6 +64,8 @@ pub struct Session {
     id: Option<HeaderValue>,
     /// What was agreed on; `None` until then.
     version: Option<ProtocolVersion>,
+    /// The gateway is known not to mark what comes from the server.
+    unmarked: bool,
     closed: AtomicBool,
     next_id: AtomicU64,
 }
@@ -90,6 +92,7 @@ impl Session {
             tracker,
             id: None,
             version: None,
+            unmarked: false,
             closed: AtomicBool::new(false),
             next_id: AtomicU64::new(1),
         };
@@ -101,6 +104,7 @@ impl Session {
         let lease = Lease::take(&session.config.origin);
         let response = session.post(&lease, rpc::request(id, "initialize", &params)).await?;
         session.id = response.headers().get(SESSION_ID).cloned();
+        session.unmarked = !session.is_marked(response.headers());
         let mut ignore = |said| debug!(?said, "ignored: it came before the session was open");
         let answer = session.read_answer(lease, response, id, &mut ignore).await?;
         if let View::Response { outcome: Ok(result), .. } = answer.view() {
@@ -322,14 +326,17 @@ impl Session {
                 value.map_err(|_| ClientError::Protocol("an event id is no text".into()))?,
             );
         }
-        let response = self.pool.0.request(request).await.map_err(ClientError::from_send)?;
+        let response = self.pool.request(request).await.map_err(ClientError::from_send)?;
         if response.status().is_success() { Ok(response) } else { Err(self.status_error(response).await) }
+    }
+
+    fn is_marked(&self, headers: &HeaderMap) -> bool {
+        self.config.route_marker.as_ref().is_none_or(|marker| headers.contains_key(marker))
     }
 
     async fn status_error(&self, response: Response<Incoming>) -> ClientError {
         let (parts, body) = response.into_parts();
-        let from_server =
-            self.config.route_marker.as_ref().is_none_or(|marker| parts.headers.contains_key(marker));
+        let from_server = self.unmarked || self.is_marked(&parts.headers);
         let mut kept = Vec::new();
         let mut body = body;
         while kept.len() < ERROR_BODY
@@ -390,6 +397,7 @@ impl Drop for Session {
             tracker: self.tracker.clone(),
             id: Some(id),
             version: self.version,
+            unmarked: self.unmarked,
             // Its own drop has nothing to do, also when the task is never run.
             closed: AtomicBool::new(true),
             next_id: AtomicU64::new(0),

@@ -216,6 +216,23 @@ async fn a_refusal_of_the_gateway_is_none_of_the_server() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_marks_nothing_answers_for_the_server() {
+    let mut server = Server::start().await;
+    let config = ClientConfig { route_marker: Some("x-route".parse().unwrap()), ..config_for(&server) };
+    let script = async {
+        server.next().await.initialized_with(&[]);
+        server.next().await.status(202, "");
+    };
+    let tracker = TaskTracker::new();
+    let (opened, ()) = tokio::join!(opening(config, &tracker), script);
+    let session = Arc::new(opened.unwrap().0);
+    let ((answer, _), ()) =
+        tokio::join!(ask(&session), async { server.next().await.status(404, "no such session") });
+    let error = answer.unwrap_err();
+    assert!(error.is_session_lost() && error.was_sent(), "{error}");
+}
+
+#[tokio::test]
 async fn a_refused_connection_has_sent_nothing() {
     // Bound, so that nobody else gets the port, and not listening.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();

@@ -371,11 +371,11 @@ impl<E: Endpoint> StreamableHttp<E> {
     }
 
     async fn expire_sessions(self: Arc<Self>) {
-        let period =
-            (self.config.session_idle / 4).clamp(Duration::from_millis(100), Duration::from_secs(60));
+        let period = (self.config.session_idle.min(self.config.unconfirmed) / 4)
+            .clamp(Duration::from_millis(100), Duration::from_secs(60));
         // Only the waiting is cut short: what is taken out of the table must be closed.
         while self.stop.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
-            for entry in self.table.take_expired(self.config.session_idle) {
+            for entry in self.table.take_expired(self.config.session_idle, self.config.unconfirmed) {
                 debug!("a session was idle for too long, or has ended");
                 self.close(entry).await;
             }

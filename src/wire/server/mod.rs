@@ -119,6 +119,9 @@ pub struct ServerConfig {
     pub max_sessions: usize,
     /// A session that has no open request or stream for this long is closed.
     pub session_idle: Duration,
+    /// A session whose client sends nothing for this long after `initialize` is closed: it went away before it had the
+    /// answer, and nobody else knows the session.
+    pub unconfirmed: Duration,
     /// How long a request may take before its response becomes an event stream. Clients and proxies that wait for
     /// headers with a timeout (Node's `fetch`: 300 s) see that the call lives.
     pub json_grace: Duration,
@@ -138,6 +141,7 @@ impl Default for ServerConfig {
             max_body: 4 << 20,
             max_sessions: 1024,
             session_idle: Duration::from_secs(3600),
+            unconfirmed: Duration::from_secs(60),
             json_grace: Duration::from_secs(5),
             keep_alive: Duration::from_secs(15),
             retry: Duration::from_millis(500),

@@ -102,6 +102,8 @@ pub(super) struct Entry<S> {
 /// Whether a session is in use, and when it was last.
 #[derive(Debug)]
 struct Usage {
+    /// The client has come back after `initialize`.
+    confirmed: AtomicBool,
     active: AtomicUsize,
     last_used: Mutex<Instant>,
 }
@@ -120,7 +122,11 @@ impl<S> Entry<S> {
             handle,
             next_stream: AtomicU64::new(STANDALONE + 1),
             streams: Mutex::default(),
-            usage: Arc::new(Usage { active: AtomicUsize::new(0), last_used: Mutex::new(Instant::now()) }),
+            usage: Arc::new(Usage {
+                confirmed: AtomicBool::new(false),
+                active: AtomicUsize::new(0),
+                last_used: Mutex::new(Instant::now()),
+            }),
         }
     }
 
@@ -171,6 +177,7 @@ impl<S> Entry<S> {
 
     /// Counts a request or stream as long as the value lives.
     pub(super) fn activity(&self) -> Activity {
+        self.usage.confirmed.store(true, Ordering::Release);
         self.usage.active.fetch_add(1, Ordering::AcqRel);
         Activity(Arc::clone(&self.usage))
     }
@@ -186,6 +193,10 @@ impl<S> Entry<S> {
     /// Whether the endpoint has ended the session.
     pub(super) fn is_ended(&self) -> bool {
         self.handle.ended.load(Ordering::Acquire)
+    }
+
+    fn is_confirmed(&self) -> bool {
+        self.usage.confirmed.load(Ordering::Acquire)
     }
 
     fn idle_since(&self) -> Option<Instant> {
@@ -283,9 +294,11 @@ impl<S> Table<S> {
         lock(&self.inner).sessions.remove(id)
     }
 
-    /// Takes out what has been idle for `limit`, or has ended.
-    pub(super) fn take_expired(&self, limit: Duration) -> Vec<Arc<Entry<S>>> {
+    /// Takes out what has been idle for `limit`, for `unconfirmed` where the client never came back after `initialize`, or
+    /// has ended.
+    pub(super) fn take_expired(&self, limit: Duration, unconfirmed: Duration) -> Vec<Arc<Entry<S>>> {
         let expired = |entry: &Entry<S>| {
+            let limit = if entry.is_confirmed() { limit } else { limit.min(unconfirmed) };
             entry.is_ended() || entry.idle_since().is_some_and(|since| since.elapsed() >= limit)
         };
         lock(&self.inner).sessions.extract_if(|_, entry| expired(entry)).map(|(_, entry)| entry).collect()
@@ -340,14 +353,23 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_never_came_back_is_not_waited_for_as_long() {
+        let table = Table::new(2);
+        let (lost, known) = (add(&table, "a"), add(&table, "b"));
+        drop(known.activity());
+        let taken = table.take_expired(Duration::MAX, Duration::ZERO);
+        assert!(taken.len() == 1 && Arc::ptr_eq(&taken[0], &lost));
+    }
+
+    #[test]
     fn sessions_in_use_are_not_evicted_and_do_not_expire() {
         let table = Table::new(1);
         let entry = add(&table, "a");
         let activity = entry.activity();
         assert_eq!(table.reserve().unwrap_err(), NoSlot::Full);
-        assert!(table.take_expired(Duration::ZERO).is_empty());
+        assert!(table.take_expired(Duration::ZERO, Duration::MAX).is_empty());
         drop(activity);
-        assert_eq!(table.take_expired(Duration::ZERO).len(), 1);
+        assert_eq!(table.take_expired(Duration::ZERO, Duration::MAX).len(), 1);
         assert_eq!(table.len(), 0);
     }
 

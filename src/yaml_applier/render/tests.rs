@@ -51,6 +51,10 @@ fn route(backend: RouteBackend) -> RoutePlan {
     RoutePlan { policies: Map::new(), backend }
 }
 
+fn mcp(target: McpTarget, tunnel: Option<DialHost>) -> RoutePlan {
+    route(RouteBackend::Mcp { target, tunnel })
+}
+
 fn host(name: &str, number: u16) -> DialHost {
     DialHost::new(name, port(number)).unwrap()
 }
@@ -109,13 +113,21 @@ fn corpus() -> Vec<(&'static str, bool, Plan)> {
             true,
             one(route(RouteBackend::Http(HttpBackend { tunnel: Some(host("127.0.0.1", 35901)), ..tls }))),
         ),
-        ("mcp-stdio", false, one(route(RouteBackend::Mcp(stdio)))),
+        ("mcp-stdio", false, one(mcp(stdio, None))),
         (
             "mcp-streamable-http",
             false,
-            one(route(RouteBackend::Mcp(McpTarget::StreamableHttp(url("https://mcp.example.com/mcp"))))),
+            one(mcp(McpTarget::StreamableHttp(url("https://mcp.example.com/mcp")), None)),
         ),
-        ("mcp-sse", false, one(route(RouteBackend::Mcp(McpTarget::Sse(url("http://127.0.0.1:9000/sse")))))),
+        ("mcp-sse", false, one(mcp(McpTarget::Sse(url("http://127.0.0.1:9000/sse")), None))),
+        (
+            "mcp-through-a-proxy",
+            false,
+            one(mcp(
+                McpTarget::StreamableHttp(url("https://mcp.example.com/mcp")),
+                Some(host("127.0.0.1", 35901)),
+            )),
+        ),
         (
             "operator-policies",
             false,
@@ -263,7 +275,7 @@ proptest::proptest! {
             args: vec![texts[1].clone()],
             env: [(name.clone(), texts[2].clone())].into(),
         };
-        let rendered = one(route(RouteBackend::Mcp(target))).render().unwrap();
+        let rendered = one(mcp(target, None)).render().unwrap();
         let value: Value = serde_saphyr::from_str(&rendered.text.replace("$$", "$")).unwrap();
         let stdio = &value["binds"][0]["listeners"][0]["routes"][1]["backends"][0]["mcp"]["targets"][0]["stdio"];
         proptest::prop_assert_eq!(

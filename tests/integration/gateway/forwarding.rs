@@ -426,3 +426,24 @@ async fn a_proxy_is_asked_to_connect() {
     );
     harness.stop().await;
 }
+
+#[tokio::test]
+async fn a_proxy_is_told_where_a_plain_request_goes() {
+    let proxy = upstream(listen().await, async |request: Request<Incoming>| {
+        Response::new(full(format!("{} {:?}", request.uri(), request.headers()["host"])))
+    });
+    let mut plainly = route(Dial::Plain(DialHost::new("upstream.test", port_9000()).unwrap()), "/mcp?a=1");
+    if let RouteBackend::Http(http) = &mut plainly.backend {
+        http.tunnel = Some(dial(proxy));
+    }
+    let harness = Harness::serving(routes([("a", plainly)])).await;
+    let asked = "\"upstream.test:9000\"";
+    assert_eq!(harness.fetch("/mcp/a").await, (200, format!("http://upstream.test:9000/mcp?a=1 {asked}")));
+    let with_query = (200, format!("http://upstream.test:9000/mcp?a=1&b=2 {asked}"));
+    assert_eq!(harness.fetch("/mcp/a?b=2").await, with_query);
+    harness.stop().await;
+}
+
+fn port_9000() -> std::num::NonZeroU16 {
+    std::num::NonZeroU16::new(9000).unwrap()
+}

@@ -7,6 +7,7 @@
 #![expect(dead_code, reason = "each topic uses what it needs; the tools are one kit")]
 
 pub(crate) mod definitions;
+pub(crate) mod forwarder;
 pub(crate) mod leaks;
 pub(crate) mod mcp_client;
 pub(crate) mod optional;

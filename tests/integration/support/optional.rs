@@ -85,6 +85,17 @@ pub(crate) fn curl_runs() -> bool {
     runs
 }
 
+/// Whether this user can mount file systems that nobody else sees.
+pub(crate) fn can_mount() -> bool {
+    let tried =
+        std::process::Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
+    let works = tried.is_ok_and(|output| output.status.success());
+    if !works {
+        skip("mount namespace", "`unshare -rm mount -t tmpfs none /mnt` does not work");
+    }
+    works
+}
+
 fn node_runs() -> bool {
     static RUNS: OnceLock<bool> = OnceLock::new();
     *RUNS.get_or_init(|| {

@@ -89,6 +89,8 @@ pub(crate) struct Builder {
     gateway: Vec<OsString>,
     arguments: Vec<OsString>,
     through_shell: bool,
+    /// Options of a file system that only it sees.
+    own_tmpdir: Option<String>,
     environment: Vec<(OsString, OsString)>,
 }
 
@@ -108,6 +110,7 @@ impl Sidegate {
             gateway,
             arguments: Vec::new(),
             through_shell: false,
+            own_tmpdir: None,
             // Most tests are about the tools of servers alone.
             environment: vec![("SIDEGATE_AGGREGATOR_MANAGEMENT_TOOLS".into(), "off".into())],
         }
@@ -264,10 +267,20 @@ impl Builder {
         Self { through_shell: true, ..self }
     }
 
+    /// Gives it a TMPDIR in memory, mounted with these options, which only it can see.
+    pub(crate) fn own_tmpdir(self, options: &str) -> Self {
+        Self { own_tmpdir: Some(options.to_owned()), ..self }
+    }
+
     /// Uses a real agentgateway.
     pub(crate) fn agentgateway(self, binary: &Path) -> Self {
         let [mode, flag] = ["agentgateway", "--gateway-binary"].map(OsString::from);
         Self { gateway: vec!["--gateway".into(), mode, flag, binary.into()], ..self }
+    }
+
+    /// Uses the gateway that this mode means.
+    pub(crate) fn gateway(self, mode: &str) -> Self {
+        Self { gateway: vec!["--gateway".into(), mode.into()], ..self }
     }
 
     /// Starts no gateway; `url` is one that somebody else looks after.
@@ -376,6 +389,12 @@ impl Builder {
     }
 
     fn executable(&self) -> Command {
+        if let Some(options) = &self.own_tmpdir {
+            let mount = r#"mount -t tmpfs -o "mode=700,$0" none "$TMPDIR" && exec "$@""#;
+            let mut unshare = Command::new("unshare");
+            unshare.args(["-rm", "sh", "-c", mount, options]).arg(binary());
+            return unshare;
+        }
         if !self.through_shell {
             return Command::new(binary());
         }

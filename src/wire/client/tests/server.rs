@@ -156,9 +156,14 @@ impl Asked {
 
     /// Answers `initialize`: the session `s-1` is open.
     pub(crate) fn initialized(self) {
+        self.initialized_with(&[("x-route", "1")]);
+    }
+
+    /// As [`initialized`](Self::initialized), with these headers.
+    pub(crate) fn initialized_with(self, headers: &[(&str, &str)]) {
         assert!(self.body.contains(r#""method":"initialize""#), "{}", self.body);
         let head = [("content-type", "application/json"), ("mcp-session-id", "s-1")];
-        self.head(200, &head).send(super::INITIALIZED);
+        self.head(200, &[&head, headers].concat()).send(super::INITIALIZED);
     }
 }
 
