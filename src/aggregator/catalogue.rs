@@ -51,7 +51,7 @@ pub struct Catalogue {
     targets: PerKind<HashMap<String, Arc<Target>>>,
     /// The most literal first; of equals the first server's.
     templates: Vec<TemplateTarget>,
-    /// Exposed URIs of resources by server and own URI, of those where the two differ.
+    /// Exposed URIs, of resources and templates, by server and own URI, where the two differ.
     renamed: HashMap<ServerName, HashMap<String, String>>,
     results: PerKind<ByteString>,
     nothing: PerKind<ByteString>,
@@ -118,7 +118,7 @@ impl Catalogue {
                         link: Arc::clone(link),
                     });
                 }
-                if kind == Kind::Resource && name != item.key {
+                if matches!(kind, Kind::Resource | Kind::Template) && name != item.key {
                     let renamed = self.renamed.entry(server.clone()).or_default();
                     renamed.insert(item.key.clone(), name.clone());
                 }
@@ -160,8 +160,8 @@ impl Catalogue {
 
     /// Whether any URI of a server is exposed under another one.
     pub fn has_renamed(&self, server: &ServerName) -> bool {
+        // Usually nobody's is, and this costs nothing.
         self.renamed.contains_key(server)
-            || self.templates.iter().any(|entry| !entry.lead.is_empty() && entry.link.server() == server)
     }
 
     /// The exposed form of a server's own URI, where it differs.
@@ -241,7 +241,7 @@ mod tests {
 
     fn member(server: &str, lists: &[(Kind, &[&str])]) -> (ServerName, Member) {
         let name: ServerName = server.parse().unwrap();
-        let link = Link::new(name.clone(), Limits::default());
+        let link = Link::new(name.clone(), Limits::default(), Arc::default());
         let capabilities = r#"{"capabilities":{"tools":{},"prompts":{},"resources":{}}}"#;
         let mut offer = Offer::parse(&capabilities.into()).unwrap();
         for (kind, raw) in lists {

@@ -1,5 +1,6 @@
 //! What clients see: the MCP server that aggregates all others.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,15 @@ use tracing::debug;
 
 use super::catalogue::Catalogue;
 use super::client::{Client, Clients};
+use super::declared::Declared;
+use super::elicitations;
 use super::offer::Kind;
 use super::registry::Registry;
 use super::relay::Relay;
 use super::request::ClientRequest;
 use super::route::Route;
 use super::scope::Scope;
+use super::{tasks, uris};
 use crate::mcpserver::ServerName;
 use crate::wire::json;
 use crate::wire::message::{Message, RequestId, View};
@@ -29,7 +33,10 @@ const ANNOUNCE_QUIET: Duration = Duration::from_millis(10);
 const ANNOUNCE_AT_LATEST: Duration = Duration::from_millis(100);
 
 /// What clients of all servers are promised.
-const CAPABILITIES: &str = r#"{"tools":{"listChanged":true}}"#;
+const CAPABILITIES: &str = concat!(
+    r#""tools":{"listChanged":true},"prompts":{"listChanged":true},"#,
+    r#""resources":{"subscribe":true,"listChanged":true},"logging":{},"completions":{}"#,
+);
 
 /// How long a client that wants a single server waits for it to be connected.
 const FIRST_CONTACT: Duration = Duration::from_secs(5);
@@ -38,8 +45,6 @@ const FIRST_CONTACT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Aggregate {
     registry: Arc<Registry>,
-    /// Everyone to tell of changes. Sessions leave when they are closed.
-    clients: Arc<Clients>,
     /// Set when the instance is stopping: no new calls.
     stopping: CancellationToken,
     in_flight: watch::Sender<usize>,
@@ -48,7 +53,7 @@ pub struct Aggregate {
 impl Aggregate {
     /// The aggregate of what `registry` holds. After `stopping` new calls are refused.
     pub fn new(registry: Arc<Registry>, stopping: CancellationToken) -> Self {
-        Self { registry, clients: Arc::default(), stopping, in_flight: watch::Sender::new(0) }
+        Self { registry, stopping, in_flight: watch::Sender::new(0) }
     }
 
     /// Waits until no call is under way.
@@ -77,36 +82,13 @@ impl Aggregate {
                 };
                 // The limit itself is of no interest: either way the news is told now.
                 let _ = tokio::time::timeout(ANNOUNCE_AT_LATEST, quiet).await;
-                self.clients.tell_all(|| Arc::clone(&catalogues.borrow_and_update()));
+                let catalogue = self.clients().tell_all(|| Arc::clone(&catalogues.borrow_and_update()));
+                // Servers that have come are asked for what others were asked for. They answer when they like.
+                drop(self.align_levels(&catalogue));
             }
         };
         // Ends with `stop`; there is nothing to tell any more then.
         let _ = stop.run_until_cancelled(announcing).await;
-    }
-
-    /// Answers what can be answered here; `None` where a server is to be asked.
-    fn answer(&self, client: &Client, request: &ClientRequest<'_>) -> Option<Result<ByteString, RpcError>> {
-        let id = request.id;
-        if request.method == "ping" {
-            return Some(Ok(rpc::result(id, "{}")));
-        }
-        let kind = Kind::listed_by(request.method)?;
-        let catalogue = self.catalogue();
-        if let Scope::Server(server) = &client.scope
-            && !catalogue.server(server).is_some_and(|member| member.offer.has(kind.capability()))
-        {
-            // It says so itself.
-            return None;
-        }
-        let cursor = json::members(request.params.unwrap_or("{}"), ["cursor"]);
-        Some(match cursor {
-            Ok([None | Some("null")]) => Ok(rpc::result(id, catalogue.list(&client.scope, kind))),
-            Ok([Some(cursor)]) => {
-                let why = format!("no cursor {cursor} was given out; everything is on one page");
-                Err(request.invalid(&why))
-            }
-            Err(error) => Err(request.invalid(&error)),
-        })
     }
 
     /// Calls a tool of our own; `None` where it is not one.
@@ -114,45 +96,125 @@ impl Aggregate {
         &'a self,
         client: &Client,
         request: &ClientRequest<'a>,
-    ) -> Option<impl Future<Output = Result<ByteString, RpcError>> + Send + 'a> {
+    ) -> Option<impl Future<Output = ByteString> + Send + 'a> {
         if request.method != "tools/call" || client.scope != Scope::All {
             return None;
         }
         let (id, name) = (request.id, json::string(request.name?)?);
         let call = self.registry.local()?.call(&name, request.arguments.unwrap_or("{}"))?;
         Some(async move {
-            if self.stopping.is_cancelled() {
-                return Err(RpcError::new(RpcError::UPSTREAM, "sidegate is stopping"));
-            }
             let _counted = InFlight::new(&self.in_flight);
-            Ok(rpc::result(id, &call.await))
+            rpc::result(id, &call.await)
         })
     }
 
-    /// Asks a server and answers the client. `None` where there is no answer: the request was cancelled.
-    async fn relay(
+    /// Answers a request. `None` where there is no answer: it was cancelled.
+    async fn answer(
         &self,
-        client: &Client,
+        client: &Arc<Client>,
         request: &ClientRequest<'_>,
         reply: &Reply,
     ) -> Option<Result<ByteString, RpcError>> {
+        if request.method == "ping" {
+            return Some(Ok(rpc::result(request.id, "{}")));
+        }
+        let catalogue = self.catalogue();
+        if let Some(kind) = Kind::listed_by(request.method)
+            && offers(&catalogue, &client.scope, kind.capability())
+        {
+            return Some(list(&catalogue, &client.scope, kind, request));
+        }
+        match request.method {
+            "logging/setLevel" if offers(&catalogue, &client.scope, "logging") => {
+                let answer = self.set_level(client, request).await;
+                return Some(answer.map(|()| rpc::result(request.id, "{}")));
+            }
+            "tasks/list" => return Some(Ok(self.list_tasks(client, request).await)),
+            _ => {}
+        }
         if self.stopping.is_cancelled() {
             return Some(Err(RpcError::new(RpcError::UPSTREAM, "sidegate is stopping")));
         }
-        let route = Route::of(request, &client.scope, &self.catalogue());
-        let begun = route.and_then(|route| Ok((client.begin(request, &route.link)?, route)));
-        let (under_way, route) = match begun {
-            Ok(begun) => begun,
+        if let Some(call) = self.call_local(client, request) {
+            return client.closed.run_until_cancelled(call).await.map(Ok);
+        }
+        let route = match Route::of(request, client, &catalogue) {
+            Ok(route) => route,
             Err(error) => return Some(Err(error)),
         };
+        // Calls can take long: the snapshot they were routed by should not.
+        drop(catalogue);
+        let answer = match request.method {
+            "resources/subscribe" => self.subscribe(client, request, &route, reply).await,
+            "resources/unsubscribe" => self.unsubscribe(client, request, &route, reply).await,
+            _ => self.carry(client, request, &route, reply).await,
+        };
+        Some(answer?.map(|answer| answer.text))
+    }
+
+    /// Asks a server. `None` where there is no answer: the request was cancelled.
+    pub(super) async fn carry(
+        &self,
+        client: &Arc<Client>,
+        request: &ClientRequest<'_>,
+        route: &Route,
+        reply: &Reply,
+    ) -> Option<Result<Answer, RpcError>> {
+        let under_way = match client.begin(request, &route.link, reply.stream()) {
+            Ok(under_way) => under_way,
+            Err(error) => return Some(Err(error)),
+        };
+        let call = &under_way.call;
         let _counted = InFlight::new(&self.in_flight);
-        let relay = Relay { request, edits: &route.edits, call: &under_way.call, reply };
-        let answer = relay.run().await?;
-        Some(answer.map(|answer| match answer.view() {
-            // An error that the server could not attribute; it came as the answer to this call.
-            View::Response { id: None, outcome: Err(error) } => rpc::error(request.id, error),
-            _ => answer.with_id(request.id),
+        let answer = match (Relay { request, edits: &route.edits, client, call, reply }).run().await? {
+            Ok(answer) => answer,
+            Err(error) => return Some(Err(error)),
+        };
+        if request.is_task {
+            tasks::remember(client, call, &answer);
+        }
+        Some(Ok(match answer.view() {
+            View::Response { id, outcome: Err(error) } => {
+                elicitations::remember(client, call, error);
+                // An error without an id is one that the server could not attribute; it came as the answer to this call.
+                let text = id.map_or_else(|| rpc::error(request.id, error), |_| answer.with_id(request.id));
+                Answer { text, is_error: true }
+            }
+            View::Response { outcome: Ok(result), .. } => {
+                Answer { text: self.exposed(client, request, route, &answer, result), is_error: false }
+            }
+            _ => Answer { text: answer.with_id(request.id), is_error: false },
         }))
+    }
+
+    /// The answer with the client's id, and with URIs as the client sees them.
+    fn exposed(
+        &self,
+        client: &Client,
+        request: &ClientRequest<'_>,
+        route: &Route,
+        answer: &Message,
+        result: &str,
+    ) -> ByteString {
+        let (server, catalogue) = (route.link.server(), self.catalogue());
+        if client.scope != Scope::All || !catalogue.has_renamed(server) {
+            return answer.with_id(request.id);
+        }
+        let asked_for = route.own_uri.as_deref().zip(request.uri.and_then(json::string));
+        let exposed = |own: &str| match &asked_for {
+            Some((asked, exposed)) if own == *asked => Some(exposed.clone().into_owned()),
+            _ => catalogue.exposed_uri(server, own),
+        };
+        let edits = uris::exposed_uris(request.method, answer.text(), result, exposed);
+        let mut all: Vec<(Range<usize>, &str)> =
+            edits.iter().map(|(range, new)| (range.clone(), new.as_str())).collect();
+        all.extend(answer.id_span().map(|span| (span, request.id)));
+        json::splice_all(answer.text(), &mut all)
+    }
+
+    /// Everyone who is connected.
+    pub(super) fn clients(&self) -> &Clients {
+        self.registry.clients()
     }
 
     /// Waits for a server that may be about to be connected.
@@ -165,7 +227,7 @@ impl Aggregate {
         }
     }
 
-    fn catalogue(&self) -> Arc<Catalogue> {
+    pub(super) fn catalogue(&self) -> Arc<Catalogue> {
         self.registry.catalogue()
     }
 }
@@ -183,8 +245,10 @@ impl Endpoint for Aggregate {
             return Err(RpcError::new(RpcError::INVALID_REQUEST, "initialize must be a request"));
         };
         let invalid = |why: String| RpcError::new(RpcError::INVALID_PARAMS, format!("initialize: {why}"));
-        let [version] = json::members(params.unwrap_or("{}"), ["protocolVersion"])
-            .map_err(|error| invalid(error.to_string()))?;
+        let params = params.unwrap_or("{}");
+        let [version] =
+            json::members(params, ["protocolVersion"]).map_err(|error| invalid(error.to_string()))?;
+        let declared = Declared::parse(request.text(), params).map_err(|error| invalid(error.to_string()))?;
         let version = version
             .and_then(json::string)
             .ok_or_else(|| invalid("\"params.protocolVersion\" is missing or not a string".to_owned()))?;
@@ -195,7 +259,9 @@ impl Endpoint for Aggregate {
         }
         let catalogue = self.catalogue();
         let result = format!(r#"{{"protocolVersion":"{version}",{}}}"#, introduce(&scope, &catalogue)?);
-        let client = self.clients.enter(|| Client::new(scope, handle.clone(), &self.catalogue()));
+        let client = self
+            .clients()
+            .enter(|number| Client::new(number, scope, handle.clone(), declared, &self.catalogue()));
         debug!(session = ?handle.id(), %version, "a client has connected");
         Ok(Opened { session: client, response: rpc::result(id, &result), version })
     }
@@ -209,13 +275,7 @@ impl Endpoint for Aggregate {
     ) {
         let View::Request { id, .. } = request.view() else { return };
         let answer = match ClientRequest::parse(&request) {
-            Ok(request) => match self.answer(session, &request) {
-                Some(answer) => Some(answer),
-                None => match self.call_local(session, &request) {
-                    Some(call) => session.closed.run_until_cancelled(call).await,
-                    None => self.relay(session, &request, &reply).await,
-                },
-            },
+            Ok(request) => self.answer(session, &request, &reply).await,
             Err(error) => Some(Err(error)),
         };
         if let Some(answer) = answer {
@@ -232,14 +292,66 @@ impl Endpoint for Aggregate {
                     None => debug!("a cancellation that names no request"),
                 }
             }
+            View::Notification { method: "notifications/progress", params } => {
+                session.asked.progress(&message, params).await;
+            }
+            View::Response { .. } => session.asked.answer(&message).await,
+            // Roots are known to servers that share the client with nobody.
+            View::Notification { method: "notifications/roots/list_changed", .. } => {
+                session.own.tell(&message)
+            }
             _ => debug!(?message, "nothing to do"),
         }
     }
 
     async fn closed(&self, session: &Arc<Client>) {
         debug!(session = ?session.handle.id(), "a client has gone");
+        let catalogue = self.catalogue();
+        // Before its calls are cancelled: that they are is what servers may be haunted by.
+        for upstream in catalogue.servers().filter_map(|(_, member)| member.link.current()) {
+            upstream.side().left_by(session);
+        }
         session.closed.cancel();
-        self.clients.leave(session);
+        session.asked.give_up();
+        self.clients().leave(session);
+        self.give_up_subscriptions(session, &catalogue);
+        // Nobody waits for it.
+        drop(self.align_levels(&catalogue));
+        session.own.close().await;
+    }
+}
+
+/// What a server has answered, as the client gets it.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) text: ByteString,
+    /// It is a JSON-RPC error.
+    pub(super) is_error: bool,
+}
+
+/// Whether a client may ask for what belongs to a capability. Those of all servers may always.
+fn offers(catalogue: &Catalogue, scope: &Scope, capability: &str) -> bool {
+    match scope {
+        Scope::All => true,
+        // One that has it not says so itself.
+        Scope::Server(server) => catalogue.server(server).is_some_and(|member| member.offer.has(capability)),
+    }
+}
+
+/// Answers a list request.
+fn list(
+    catalogue: &Catalogue,
+    scope: &Scope,
+    kind: Kind,
+    request: &ClientRequest<'_>,
+) -> Result<ByteString, RpcError> {
+    match json::members(request.params.unwrap_or("{}"), ["cursor"]) {
+        Ok([None | Some("null")]) => Ok(rpc::result(request.id, catalogue.list(scope, kind))),
+        Ok([Some(cursor)]) => {
+            let why = format!("no cursor {cursor} was given out; everything is on one page");
+            Err(request.invalid(&why))
+        }
+        Err(error) => Err(request.invalid(&error)),
     }
 }
 
@@ -272,7 +384,13 @@ fn introduce(scope: &Scope, catalogue: &Catalogue) -> Result<String, RpcError> {
                 r#"{{"name":"sidegate","title":"Sidegate","version":"{}"}}"#,
                 env!("CARGO_PKG_VERSION")
             );
-            (CAPABILITIES.into(), info.into(), catalogue.instructions().map(ByteString::from))
+            let has_tasks = catalogue.servers().any(|(_, member)| member.offer.has("tasks"));
+            let tasks = if has_tasks { format!(",{}", tasks::CAPABILITY) } else { String::new() };
+            (
+                format!("{{{CAPABILITIES}{tasks}}}").into(),
+                info.into(),
+                catalogue.instructions().map(ByteString::from),
+            )
         }
         Scope::Server(server) => {
             let offer = &catalogue.server(server).ok_or_else(|| not_connected(server))?.offer;
@@ -308,7 +426,7 @@ mod tests {
     use crate::wire::server::{SESSION_ID, ServerConfig, StreamableHttp};
 
     fn publish(registry: &Registry) -> Arc<Link> {
-        let link = Link::new("a".parse().unwrap(), Limits::default());
+        let link = registry.link("a".parse().unwrap(), Limits::default());
         let offer = Arc::new(Offer::of_tools(&[r#"{"name":"t"}"#]).unwrap());
         registry.publish(Member { prefix: "a".to_owned(), link: Arc::clone(&link), offer });
         link

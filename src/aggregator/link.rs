@@ -3,9 +3,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::client::Clients;
+use super::ledger::{Audience, Ledger};
+use super::own::Isolation;
+use super::said::ListChanges;
 use super::upstream::Upstream;
 use crate::mcpserver::ServerName;
 
@@ -33,14 +39,23 @@ impl Default for Limits {
 pub struct Link {
     server: ServerName,
     limits: Mutex<Limits>,
+    ledger: Arc<Ledger>,
+    lists: Arc<ListChanges>,
+    isolation: ArcSwapOption<Isolation>,
+    /// Clients' own sessions.
+    own_sessions: TaskTracker,
     current: watch::Sender<Option<Arc<Upstream>>>,
     retired: CancellationToken,
 }
 
 impl Link {
-    /// A way without a session yet.
-    pub fn new(server: ServerName, limits: Limits) -> Arc<Self> {
+    /// A way without a session yet, which `clients` will share.
+    pub(super) fn new(server: ServerName, limits: Limits, clients: Arc<Clients>) -> Arc<Self> {
         Arc::new(Self {
+            ledger: Ledger::new(server.clone(), Audience::Shared(clients)),
+            lists: Arc::default(),
+            isolation: ArcSwapOption::empty(),
+            own_sessions: TaskTracker::new(),
             server,
             limits: Mutex::new(limits),
             current: watch::Sender::new(None),
@@ -63,20 +78,62 @@ impl Link {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
-    /// Puts a session in, or takes it out.
+    /// How clients get sessions of their own from now on, where they do. Those that they have are closed.
+    pub fn isolate(&self, isolation: Option<Isolation>) {
+        if let Some(old) = self.isolation.swap(isolation.map(Arc::new)) {
+            old.is_over.cancel();
+        }
+    }
+
+    /// How clients get sessions of their own, where they do.
+    pub(super) fn isolation(&self) -> Option<Arc<Isolation>> {
+        self.isolation.load_full()
+    }
+
+    /// Counts clients' own sessions.
+    pub(super) fn own_sessions(&self) -> &TaskTracker {
+        &self.own_sessions
+    }
+
+    /// What those who share the sessions have in common.
+    pub(super) fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// What the server says of its lists.
+    pub(super) fn lists(&self) -> &Arc<ListChanges> {
+        &self.lists
+    }
+
+    /// Puts a session in, or takes it out. A new one is asked for what its predecessors were.
     pub fn set(&self, upstream: Option<Arc<Upstream>>) {
+        if let Some(upstream) = &upstream {
+            upstream.restore();
+        }
         self.current.send_replace(upstream);
+    }
+
+    /// The session there is at the moment, lost or not.
+    pub(super) fn current(&self) -> Option<Arc<Upstream>> {
+        self.current.borrow().clone()
     }
 
     /// Takes the session out for good: the server is removed, or starts afresh. Nobody waits here any more.
     pub fn retire(&self) {
         self.retired.cancel();
         self.set(None);
+        self.isolate(None);
     }
 
     /// Whether [`retire`](Self::retire) was called.
     pub fn is_retired(&self) -> bool {
         self.retired.is_cancelled()
+    }
+
+    /// Waits until clients' own sessions are closed. For a way that is retired.
+    pub async fn own_sessions_closed(&self) {
+        self.own_sessions.close();
+        self.own_sessions.wait().await;
     }
 
     /// The session there is at the moment and that is not lost; waits for one if need be, at most
@@ -105,7 +162,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_a_way_that_is_retired() {
-        let link = Link::new("a".parse().unwrap(), Limits::default());
+        let link = Link::new("a".parse().unwrap(), Limits::default(), Arc::default());
         let started = Instant::now();
         let (session, ()) = tokio::join!(link.session(), async { link.retire() });
         assert!(session.is_none());

@@ -10,26 +10,41 @@
 //! | [`upstream`] | one session with one server |
 //! | [`scope`] | whose things a client sees: `/mcp`, or `/mcp/<server>` |
 //! | [`endpoint`] | what clients see: sessions, lists, announcements |
-//! | `client` | one client's session |
+//! | `client`, `declared`, `asked` | one client's session, what it can do, what servers want to know of it |
+//! | `said` | what servers say besides their answers, and whom it is for |
+//! | [`own`] | sessions that a client shares with nobody |
+//! | `ledger` | who subscribed, which log level is wanted, whose task it is: what outlives sessions |
 //! | `request`, `route`, `relay` | one request: its parts, where it goes, its way there and back |
-//! | `template` | which URIs a URI template gives |
+//! | `subscriptions`, `logging`, `tasks`, `elicitations` | requests that servers and we answer together |
+//! | `template`, `uris` | which URIs a URI template gives; URIs in results |
 //!
 //! Invariants: names are looked up in a table, never split; a client gets what belongs to its own calls only; a call is
 //! sent again only where the server cannot have seen it; no lock is held across an await.
 //!
 //! Knows nothing of files and processes.
 
+mod asked;
 pub mod catalogue;
 mod client;
+mod declared;
+mod elicitations;
 pub mod endpoint;
+mod ledger;
+mod level;
 pub mod link;
 pub mod local;
+mod logging;
 pub mod naming;
 pub mod offer;
+pub mod own;
 pub mod registry;
 mod relay;
 mod request;
 mod route;
+mod said;
 pub mod scope;
+mod subscriptions;
+mod tasks;
 mod template;
 pub mod upstream;
+mod uris;

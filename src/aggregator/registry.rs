@@ -8,7 +8,8 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::catalogue::{Catalogue, Member};
-use super::link::Link;
+use super::client::Clients;
+use super::link::{Limits, Link};
 use super::local::LocalTools;
 use crate::mcpserver::ServerName;
 
@@ -16,6 +17,7 @@ use crate::mcpserver::ServerName;
 #[derive(Debug)]
 pub struct Registry {
     lead: String,
+    clients: Arc<Clients>,
     members: Mutex<BTreeMap<ServerName, Member>>,
     local: OnceLock<Arc<dyn LocalTools>>,
     catalogue: watch::Sender<Arc<Catalogue>>,
@@ -26,8 +28,13 @@ impl Registry {
     pub fn new(lead: impl Into<String>) -> Arc<Self> {
         let lead = lead.into();
         let empty = Arc::new(Catalogue::build(&lead, &[], std::iter::empty()));
-        let (members, local) = (Mutex::default(), OnceLock::new());
-        Arc::new(Self { lead, members, local, catalogue: watch::Sender::new(empty) })
+        Arc::new(Self {
+            lead,
+            clients: Arc::default(),
+            members: Mutex::default(),
+            local: OnceLock::new(),
+            catalogue: watch::Sender::new(empty),
+        })
     }
 
     /// Offers tools of our own as well, from now on. Only the first call counts.
@@ -38,6 +45,16 @@ impl Registry {
     /// The tools of our own.
     pub(super) fn local(&self) -> Option<&Arc<dyn LocalTools>> {
         self.local.get()
+    }
+
+    /// A way to a server for all clients, without a session yet.
+    pub fn link(&self, server: ServerName, limits: Limits) -> Arc<Link> {
+        Link::new(server, limits, Arc::clone(&self.clients))
+    }
+
+    /// Everyone who is connected.
+    pub(super) fn clients(&self) -> &Arc<Clients> {
+        &self.clients
     }
 
     /// Enters a server, or what has changed of it. One whose link is retired stays out: it may be another's turn already.
@@ -92,7 +109,6 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregator::link::Limits;
     use crate::aggregator::offer::Offer;
 
     #[test]
@@ -125,7 +141,7 @@ mod tests {
     }
 
     fn publish(registry: &Registry) -> Arc<Link> {
-        let link = Link::new("a".parse().unwrap(), Limits::default());
+        let link = registry.link("a".parse().unwrap(), Limits::default());
         registry.publish(member(Arc::clone(&link)));
         link
     }

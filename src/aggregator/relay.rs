@@ -6,19 +6,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::client::Call;
+use super::client::{Call, Client};
 use super::request::{ClientRequest, Edit};
+use super::said::Origin;
 use super::upstream::Upstream;
 use crate::wire::client::{ClientError, Said};
 use crate::wire::json;
-use crate::wire::message::{Message, View};
+use crate::wire::message::Message;
 use crate::wire::rpc::{self, RpcError};
 use crate::wire::server::Reply;
-use crate::wire::stream::Weight;
 
 /// Waits between tries of a call of which nothing was sent.
 const FIRST_RETRY: Duration = Duration::from_millis(10);
@@ -29,7 +28,8 @@ pub(super) struct Relay<'r> {
     pub(super) request: &'r ClientRequest<'r>,
     /// What is exchanged besides id and token.
     pub(super) edits: &'r [Edit],
-    pub(super) call: &'r Arc<Call>,
+    pub(super) client: &'r Arc<Client>,
+    pub(super) call: &'r Call,
     pub(super) reply: &'r Reply,
 }
 
@@ -37,7 +37,7 @@ impl Relay<'_> {
     /// The server's answer, with the server's id. `None` where the call was cancelled: the server has been told then,
     /// and there is no answer.
     pub(super) async fn run(&self) -> Option<Result<Message, RpcError>> {
-        let Call { link, cancelled, .. } = &**self.call;
+        let Call { link, cancelled, .. } = self.call;
         let server = link.server();
         let unavailable = |why: &dyn std::fmt::Display| {
             let what = self.request.describe();
@@ -47,9 +47,10 @@ impl Relay<'_> {
         let mut reopened = false;
         let mut wait = FIRST_RETRY;
         loop {
-            let Some(upstream) = cancelled.run_until_cancelled(link.session()).await? else {
-                let why = format!("server {server} is not connected");
-                return Some(Err(RpcError::new(RpcError::UPSTREAM, why)));
+            let session = link.session_of(self.client);
+            let upstream = match cancelled.run_until_cancelled(session).await? {
+                Ok(upstream) => upstream,
+                Err(error) => return Some(Err(error)),
             };
             let error = match self.send(&upstream, link.limits().call_timeout).await? {
                 Ok(answer) => return Some(Ok(answer)),
@@ -85,19 +86,20 @@ impl Relay<'_> {
         let _under_way = upstream.call();
         let id = upstream.session().next_id();
         let request = self.request.for_server(id, self.edits);
-        // Progress begins the time of the call again.
-        let (progress, progressed) = watch::channel(());
+        self.call.set_at_server(id);
+        upstream.side().used_by(self.client);
         let mut on_said = |said| match said {
             Said::Message(message) => {
-                let _ = progress.send(());
-                self.forward(id, message, upstream);
+                // Progress begins the time of the call again.
+                self.call.has_progressed();
+                upstream.side().take(&message, Origin::Call(self.client, self.call));
             }
             // As the server does with us.
             Said::Away(retry) => self.reply.send_away(retry),
         };
         let timer = async {
             match limit {
-                Some(limit) => expire(limit, progressed).await,
+                Some(limit) => expire(limit, self.call).await,
                 None => std::future::pending().await,
             }
         };
@@ -114,31 +116,11 @@ impl Relay<'_> {
             () = self.call.cancelled.cancelled() => None,
             limit = timer => Some(limit),
         };
+        upstream.side().given_up_by(self.client);
         let why = if reason.is_some() { "timed out" } else { "cancelled by the client" };
         let params = format!(r#"{{"requestId":{id},"reason":{}}}"#, json::quoted(why));
-        upstream.reply(rpc::notification("notifications/cancelled", Some(&params)));
+        upstream.tell(rpc::notification("notifications/cancelled", Some(&params)));
         reason.map(|limit| Err(Failure::Timeout(limit)))
-    }
-
-    /// Passes on what the server says on the call's own stream.
-    fn forward(&self, id: u64, message: Message, upstream: &Upstream) {
-        match message.view() {
-            View::Notification { method: "notifications/progress", params } => {
-                let token = params.and_then(|params| json::members(params, ["progressToken"]).ok()?[0]);
-                match (token, &self.call.token) {
-                    (Some(token), Some(wanted)) if token.parse() == Ok(id) => {
-                        let text = message.text();
-                        let text = json::splice(text, [(json::span(text, token), wanted)]);
-                        self.reply.send(text, Weight::Droppable);
-                    }
-                    _ => debug!("progress that belongs to no call"),
-                }
-            }
-            View::Notification { method: "notifications/message", .. } => {
-                self.reply.send(message.text().clone(), Weight::Droppable);
-            }
-            _ => upstream.take(message),
-        }
     }
 }
 
@@ -148,7 +130,7 @@ enum Failure {
 }
 
 /// Returns when `limit` has passed since the last progress.
-async fn expire(limit: Duration, mut progressed: watch::Receiver<()>) -> Duration {
-    while let Ok(Ok(())) = tokio::time::timeout(limit, progressed.changed()).await {}
+async fn expire(limit: Duration, call: &Call) -> Duration {
+    while tokio::time::timeout(limit, call.progress()).await.is_ok() {}
     limit
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::catalogue::{Catalogue, Target};
+use super::client::Client;
 use super::link::Link;
 use super::offer::Kind;
 use super::request::{ClientRequest, Edit};
 use super::scope::Scope;
+use super::tasks;
 use crate::wire::json;
 use crate::wire::rpc::RpcError;
 
@@ -15,6 +17,8 @@ use crate::wire::rpc::RpcError;
 pub(super) struct Route {
     pub(super) link: Arc<Link>,
     pub(super) edits: Vec<Edit>,
+    /// The server's own URI of the resource that the request is about, where the client has another one.
+    pub(super) own_uri: Option<String>,
 }
 
 /// The code of a resource that is not there (2025-11-25, server/resources, "Error Handling").
@@ -28,14 +32,17 @@ impl Route {
     /// What the client gets as the answer: nothing exposed is called so, or nobody can tell whom to ask.
     pub(super) fn of(
         request: &ClientRequest<'_>,
-        scope: &Scope,
+        client: &Client,
         catalogue: &Catalogue,
     ) -> Result<Self, RpcError> {
-        if let Scope::Server(server) = scope {
+        if tasks::is_about_tasks(request.method) {
+            return Ok(Self::unchanged(&tasks::link_of(client, request)?));
+        }
+        if let Scope::Server(server) = &client.scope {
             let member = catalogue.server(server).ok_or_else(|| {
                 RpcError::new(RpcError::UPSTREAM, format!("server {server} is not connected"))
             })?;
-            return Ok(Self { link: Arc::clone(&member.link), edits: Vec::new() });
+            return Ok(Self::unchanged(&member.link));
         }
         // Methods that are not known here are told apart by what they begin with.
         match request.method.split_once('/').map(|(subject, _)| subject) {
@@ -47,8 +54,12 @@ impl Route {
         }
     }
 
+    fn unchanged(link: &Arc<Link>) -> Self {
+        Self { link: Arc::clone(link), edits: Vec::new(), own_uri: None }
+    }
+
     fn to(target: &Target, edit: Edit) -> Self {
-        Self { link: Arc::clone(&target.link), edits: vec![edit] }
+        Self { link: Arc::clone(&target.link), edits: vec![edit], own_uri: None }
     }
 
     fn by_name(request: &ClientRequest<'_>, kind: Kind, catalogue: &Catalogue) -> Result<Self, RpcError> {
@@ -78,13 +89,17 @@ impl Route {
         };
         // Completion is about templates themselves.
         if let Some(target) = catalogue.target(Kind::Template, &uri) {
-            return Ok(Self::to(target, request.replace(raw, &target.key)));
+            let own_uri = Some(target.key.clone());
+            return Ok(Self { own_uri, ..Self::to(target, request.replace(raw, &target.key)) });
         }
         let Some((link, own)) = catalogue.resource(&uri) else {
             return Err(RpcError::new(RESOURCE_NOT_FOUND, format!("resource not found: {uri}")));
         };
-        let edits = if own == uri { Vec::new() } else { vec![request.replace(raw, &own)] };
-        Ok(Self { link: Arc::clone(link), edits })
+        if own == uri {
+            return Ok(Self::unchanged(link));
+        }
+        let edits = vec![request.replace(raw, &own)];
+        Ok(Self { link: Arc::clone(link), edits, own_uri: Some(own.into_owned()) })
     }
 
     fn by_reference(request: &ClientRequest<'_>, catalogue: &Catalogue) -> Result<Self, RpcError> {

@@ -1,24 +1,28 @@
-//! One session with one server: opening it, listing what it offers, and what the server says outside of calls.
+//! One session with one server: opening it, listing what it offers, asking it for what its clients want.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytestring::ByteString;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument as _, debug, info_span};
 
+use super::ledger::Ledger;
 use super::link::{Limits, Link};
 use super::offer::{InvalidItem, Item, Kind, List, Offer, PerKind};
+use super::said::{ListChanges, Origin, ServerSide};
 use crate::mcpserver::ServerName;
 use crate::wire::client::{ClientConfig, ClientError, Pool, Session};
 use crate::wire::json;
 use crate::wire::message::{Message, View};
-use crate::wire::rpc::{self, RpcError};
+use crate::wire::rpc;
 
 /// Lists that have more pages than this are not read on: a server that always gives a next cursor never ends.
 const MOST_PAGES: usize = 1000;
@@ -31,8 +35,12 @@ const LONGEST_RETRY: Duration = Duration::from_millis(250);
 /// `spec.timeout`: one that hangs must not hold a shutdown up, and one that is quick may have a child that is not.
 const CLOSE: Duration = Duration::from_secs(6);
 
-/// Messages that wait to be sent to a server from our side: answers to its requests.
-const OUTBOX: usize = 64;
+/// Messages that wait to be sent to a server from our side: answers to its requests, and notifications.
+const OUTBOX: usize = 256;
+
+/// What servers are told that clients who share a session can do. Which of them can is said when one is asked. Never
+/// roots: those are one client's.
+const SHARED_CAPABILITIES: &str = r#"{"sampling":{},"elicitation":{"form":{},"url":{}}}"#;
 
 /// An open session with a server.
 #[derive(Debug)]
@@ -43,10 +51,19 @@ pub struct Upstream {
     lost: CancellationToken,
     /// We have ended it.
     closed: CancellationToken,
-    said: Arc<ServerSide>,
+    side: Arc<ServerSide>,
+    lists: Arc<ListChanges>,
+    tracker: TaskTracker,
     calls: TaskTracker,
     /// What the server said of itself; without lists.
     introduction: Offer,
+}
+
+/// What a server is told of its client, both raw.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Introduction<'i> {
+    pub(super) capabilities: &'i str,
+    pub(super) info: &'i str,
 }
 
 /// What it takes to open sessions with a server.
@@ -70,10 +87,22 @@ impl Upstream {
     ///
     /// See [`ConnectError`].
     pub async fn connect(link: &Link, dialer: Dialer) -> Result<Arc<Self>, ConnectError> {
+        let us = format!(r#"{{"name":"sidegate","version":"{}"}}"#, env!("CARGO_PKG_VERSION"));
+        let introduction = Introduction { capabilities: SHARED_CAPABILITIES, info: &us };
+        Self::open(link, Arc::clone(link.ledger()), introduction, dialer).await
+    }
+
+    /// As [`connect`](Self::connect), for those who share `ledger`.
+    pub(super) async fn open(
+        link: &Link,
+        ledger: Arc<Ledger>,
+        introduction: Introduction<'_>,
+        dialer: Dialer,
+    ) -> Result<Arc<Self>, ConnectError> {
         let server = link.server().clone();
         let timeout = link.limits().timeout;
         let Dialer { pool, config, tracker } = dialer;
-        let opening = open(pool, config, &tracker, Instant::now() + timeout);
+        let opening = open(pool, config, &tracker, &introduction, Instant::now() + timeout);
         let (session, answer) =
             tokio::time::timeout(timeout, opening).await.map_err(|_| ConnectError::Timeout(timeout))??;
         let result = answer_of("initialize", &answer)?;
@@ -82,18 +111,28 @@ impl Upstream {
         let (outbox, receiver) = mpsc::channel(OUTBOX);
         let session = Arc::new(session);
         let lost = CancellationToken::new();
-        let said = Arc::new(ServerSide { changed: PerKind::default(), woken: Notify::new(), outbox });
+        let lists = Arc::clone(link.lists());
+        let side = ServerSide::new(ledger, Arc::clone(&lists), outbox);
         let span = info_span!("upstream", %server);
         // They hold the session and not the upstream: when that is dropped, they end, and the session is closed.
-        let listening = listen(Arc::clone(&session), Arc::clone(&said), lost.clone());
+        let listening = listen(Arc::clone(&session), Arc::clone(&side), lost.clone());
         tracker.spawn(listening.instrument(span.clone()));
-        tracker.spawn(send_outbox(Arc::clone(&session), receiver, lost.clone()).instrument(span));
+        let sending = send_outbox(Arc::clone(&session), receiver, timeout, lost.clone());
+        let (given_up, side_of_outbox) = (lost.clone(), Arc::clone(&side));
+        let sending = async move {
+            sending.await;
+            given_up.cancelled().await;
+            side_of_outbox.give_up();
+        };
+        tracker.spawn(sending.instrument(span));
         Ok(Arc::new(Self {
             server,
             session,
             lost,
             closed: CancellationToken::new(),
-            said,
+            side,
+            lists,
+            tracker,
             calls: TaskTracker::new(),
             introduction,
         }))
@@ -142,7 +181,7 @@ impl Upstream {
 
     /// Waits until the server says that a list has changed. What was said while nobody waited counts once.
     pub async fn lists_changed(&self) {
-        self.said.woken.notified().await;
+        self.lists.wait().await;
     }
 
     /// What the server offers: all its lists, from all pages.
@@ -152,7 +191,7 @@ impl Upstream {
     /// Its tools cannot be listed. Other lists that fail are empty, and the log says why: the tools of a server that
     /// cannot list its prompts are of use.
     pub async fn offer(&self, limits: Limits) -> Result<Offer, ConnectError> {
-        self.relist(&self.introduction, Kind::ALL.map(|_| true), limits).await
+        self.relist(&self.introduction, PerKind::from_fn(|_| true), limits).await
     }
 
     /// `offer` with the lists of which the server has said that they have changed.
@@ -161,13 +200,17 @@ impl Upstream {
     ///
     /// As [`offer`](Self::offer).
     pub async fn changed_offer(&self, offer: &Offer, limits: Limits) -> Result<Offer, ConnectError> {
-        let changed = Kind::ALL.map(|kind| self.said.changed[kind].swap(false, Ordering::AcqRel));
-        self.relist(offer, changed, limits).await
+        self.relist(offer, self.lists.take(), limits).await
     }
 
-    async fn relist(&self, offer: &Offer, wanted: [bool; 4], limits: Limits) -> Result<Offer, ConnectError> {
+    async fn relist(
+        &self,
+        offer: &Offer,
+        wanted: PerKind<bool>,
+        limits: Limits,
+    ) -> Result<Offer, ConnectError> {
         let list = async |kind: Kind| {
-            if !wanted[kind as usize] {
+            if !wanted[kind] {
                 return Ok(offer.lists[kind].clone());
             }
             if !offer.has(kind.capability()) {
@@ -198,25 +241,66 @@ impl Upstream {
     }
 
     async fn read_pages(&self, kind: Kind) -> Result<List, ConnectError> {
-        let method = kind.method();
+        let mut pages = self.elements(kind.method(), kind.member()).await?;
         let mut items = Vec::new();
+        for (answer, elements) in &pages {
+            for raw in elements {
+                items.push(Item::parse(kind, answer.text().slice_ref(&answer.text()[raw.clone()]))?);
+            }
+        }
+        match (pages.pop(), pages.is_empty()) {
+            // As it came.
+            (Some((answer, _)), true) => {
+                let result = answer_of(kind.method(), &answer)?;
+                Ok(List { items: items.into(), result: answer.text().slice_ref(result) })
+            }
+            _ => Ok(List::of(kind, items)),
+        }
+    }
+
+    /// The tasks that the server lists: ids and raw JSON objects.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be listed.
+    pub(super) async fn tasks(&self, limits: Limits) -> Result<Vec<(String, ByteString)>, ConnectError> {
+        let listing = tokio::time::timeout(limits.timeout, self.elements("tasks/list", "tasks"));
+        let pages = listing.await.map_err(|_| ConnectError::Timeout(limits.timeout))??;
+        let mut tasks = Vec::new();
+        for (answer, elements) in &pages {
+            for raw in elements {
+                let raw = answer.text().slice_ref(&answer.text()[raw.clone()]);
+                let [id] = json::members(&raw, ["taskId"]).map_err(invalid)?;
+                if let Some(id) = id.and_then(json::string).map(Cow::into_owned) {
+                    tasks.push((id, raw));
+                }
+            }
+        }
+        Ok(tasks)
+    }
+
+    /// All pages of a list, and where the elements are in each.
+    async fn elements(
+        &self,
+        method: &str,
+        member: &str,
+    ) -> Result<Vec<(Message, Vec<Range<usize>>)>, ConnectError> {
+        let mut pages = Vec::new();
         let mut params = String::from("{}");
-        for page_number in 0..MOST_PAGES {
+        for _ in 0..MOST_PAGES {
             let answer = self.ask(method, &params).await?;
             let result = answer_of(method, &answer)?;
-            let [page, cursor] = json::members(result, [kind.member(), "nextCursor"]).map_err(invalid)?;
-            let page = page.ok_or_else(|| {
-                ConnectError::Protocol(format!("the answer to {method} has no {}", kind.member()))
-            })?;
-            for raw in json::elements(page).map_err(invalid)? {
-                items.push(Item::parse(kind, answer.text().slice_ref(raw))?);
-            }
-            match cursor {
-                None | Some("null") if page_number == 0 => {
-                    return Ok(List { items: items.into(), result: answer.text().slice_ref(result) });
-                }
-                None | Some("null") => return Ok(List::of(kind, items)),
-                Some(cursor) => params = format!(r#"{{"cursor":{cursor}}}"#),
+            let [page, cursor] = json::members(result, [member, "nextCursor"]).map_err(invalid)?;
+            let page = page
+                .ok_or_else(|| ConnectError::Protocol(format!("the answer to {method} has no {member}")))?;
+            let spans = json::elements(page).map_err(invalid)?.into_iter();
+            let spans = spans.map(|raw| json::span(answer.text(), raw)).collect();
+            let next = cursor.filter(|cursor| *cursor != "null");
+            let next = next.map(|cursor| format!(r#"{{"cursor":{cursor}}}"#));
+            pages.push((answer, spans));
+            match next {
+                Some(next) => params = next,
+                None => return Ok(pages),
             }
         }
         Err(ConnectError::Protocol(format!("{method} has more than {MOST_PAGES} pages")))
@@ -226,7 +310,7 @@ impl Upstream {
     async fn ask(&self, method: &str, params: &str) -> Result<Message, ClientError> {
         let id = self.session.next_id();
         let request = rpc::request(id, method, params);
-        self.session.request(request, id, &mut |message| self.said.take(message)).await
+        self.session.request(request, id, &mut |message| self.side.take(&message, Origin::Outside)).await
     }
 
     /// Closes the session: the server may forget it, and ends what belongs to it.
@@ -245,14 +329,85 @@ impl Upstream {
         Ok(closing.map_err(|_| ConnectError::Timeout(CLOSE))??)
     }
 
-    /// Takes a message of the server that belongs to no call, or that no client can do anything with.
-    pub fn take(&self, message: Message) {
-        self.said.take(message);
+    /// What the server says besides its answers.
+    pub(super) fn side(&self) -> &Arc<ServerSide> {
+        &self.side
     }
 
-    /// Sends something to the server soon: an answer to its request, or a notification.
-    pub fn reply(&self, text: ByteString) {
-        self.said.reply(text);
+    /// Asks a new session for what its predecessors were asked for, soon.
+    pub(super) fn restore(self: &Arc<Self>) {
+        if self.side.ledger.level.get().is_some() {
+            self.align_level();
+        }
+        let subscriptions = self.side.ledger.subscriptions();
+        if !subscriptions.is_empty() {
+            let upstream = Arc::clone(self);
+            self.in_background(async move {
+                for uri in subscriptions {
+                    upstream.ask_for("resources/subscribe", &of_uri(&uri)).await;
+                }
+            });
+        }
+    }
+
+    /// Asks the server for log messages of the level that is wanted, soon.
+    pub(super) fn align_level(self: &Arc<Self>) -> JoinHandle<()> {
+        let upstream = Arc::clone(self);
+        self.in_background(async move {
+            let wanted = || upstream.side.ledger.level.get();
+            let mut asked = None;
+            // Another level may be wanted meanwhile; whoever asks last has asked for the right one.
+            while upstream.introduction.has("logging")
+                && let Some(level) = wanted()
+                && asked != Some(level)
+            {
+                let params = format!(r#"{{"level":"{}"}}"#, level.as_str());
+                upstream.ask_for("logging/setLevel", &params).await;
+                asked = Some(level);
+            }
+        })
+    }
+
+    /// Tells the server that nobody is subscribed to a resource any more, soon.
+    pub(super) fn unsubscribe(self: &Arc<Self>, uri: String) -> JoinHandle<()> {
+        let upstream = Arc::clone(self);
+        self.in_background(async move {
+            upstream.ask_for("resources/unsubscribe", &of_uri(&uri)).await;
+            upstream.resubscribe(&uri).await;
+        })
+    }
+
+    /// Subscribes again where somebody has subscribed while the server was told that nobody is: it may have heard of the
+    /// one after the other.
+    pub(super) async fn resubscribe(&self, uri: &str) {
+        if self.side.ledger.is_subscribed(uri) {
+            self.ask_for("resources/subscribe", &of_uri(uri)).await;
+        }
+    }
+
+    /// Asks for something that no client waits for.
+    async fn ask_for(&self, method: &str, params: &str) {
+        match self.ask(method, params).await {
+            Ok(answer) => {
+                if let Err(error) = answer_of(method, &answer) {
+                    debug!(server = %self.server, %method, %error, "the server does not do it");
+                }
+            }
+            Err(error) => debug!(server = %self.server, %method, %error, "the server cannot be asked"),
+        }
+    }
+
+    /// Runs as long as the session lives.
+    fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        let lost = self.lost.clone();
+        self.tracker.spawn(async move {
+            let _ = lost.run_until_cancelled(work).await;
+        })
+    }
+
+    /// Tells the server something soon.
+    pub(super) fn tell(&self, text: ByteString) {
+        self.side.reply(text);
     }
 }
 
@@ -263,58 +418,8 @@ impl Drop for Upstream {
     }
 }
 
-/// What the server says outside of calls, and what it is answered.
-#[derive(Debug)]
-struct ServerSide {
-    /// The lists of which the server has said that they have changed.
-    changed: PerKind<AtomicBool>,
-    /// One of them has.
-    woken: Notify,
-    outbox: mpsc::Sender<ByteString>,
-}
-
-impl ServerSide {
-    fn take(&self, message: Message) {
-        match message.view() {
-            View::Notification { method: "notifications/tools/list_changed", .. } => {
-                self.list_changed(&[Kind::Tool]);
-            }
-            View::Notification { method: "notifications/prompts/list_changed", .. } => {
-                self.list_changed(&[Kind::Prompt]);
-            }
-            View::Notification { method: "notifications/resources/list_changed", .. } => {
-                self.list_changed(&[Kind::Resource, Kind::Template]);
-            }
-            View::Request { id, method: "ping", .. } => self.reply(rpc::result(id, "{}")),
-            View::Request { id, method, .. } => {
-                // The session was opened without these capabilities, so a server should not ask.
-                debug!(%method, "the server asks for what no client offered");
-                let why = format!("{method} is not offered to this server");
-                self.reply(RpcError::new(RpcError::METHOD_NOT_FOUND, why).response(Some(id)));
-            }
-            View::Notification { method: "notifications/message", params } => {
-                debug!(params = params.unwrap_or_default(), "the server logs");
-            }
-            View::Notification { .. } | View::Response { .. } => debug!(?message, "belongs to no call"),
-        }
-    }
-
-    fn list_changed(&self, kinds: &[Kind]) {
-        for kind in kinds {
-            self.changed[*kind].store(true, Ordering::Release);
-        }
-        self.woken.notify_one();
-    }
-
-    fn reply(&self, text: ByteString) {
-        if self.outbox.try_send(text).is_err() {
-            debug!("an answer to the server is dropped: too many wait, or the session is over");
-        }
-    }
-}
-
-async fn listen(session: Arc<Session>, said: Arc<ServerSide>, lost: CancellationToken) {
-    let mut on_message = |message| said.take(message);
+async fn listen(session: Arc<Session>, side: Arc<ServerSide>, lost: CancellationToken) {
+    let mut on_message = |message| side.take(&message, Origin::Outside);
     let result = tokio::select! {
         result = session.listen(&mut on_message) => result,
         () = lost.cancelled() => return,
@@ -332,12 +437,15 @@ async fn listen(session: Arc<Session>, said: Arc<ServerSide>, lost: Cancellation
 async fn send_outbox(
     session: Arc<Session>,
     mut receiver: mpsc::Receiver<ByteString>,
+    limit: Duration,
     lost: CancellationToken,
 ) {
     let sending = async {
         while let Some(text) = receiver.recv().await {
-            if let Err(error) = session.send(text).await {
-                debug!(%error, "the server did not take an answer");
+            match tokio::time::timeout(limit, session.send(text)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!(%error, "the server did not take an answer"),
+                Err(_) => debug!("the server did not take an answer in time"),
             }
         }
     };
@@ -351,13 +459,14 @@ async fn open(
     pool: Pool,
     config: ClientConfig,
     tracker: &TaskTracker,
+    introduction: &Introduction<'_>,
     deadline: Instant,
 ) -> Result<(Session, Message), ConnectError> {
-    let client_info = format!(r#"{{"name":"sidegate","version":"{}"}}"#, env!("CARGO_PKG_VERSION"));
+    let Introduction { capabilities, info } = introduction;
     let mut wait = FIRST_RETRY;
     loop {
         let error =
-            match Session::open(pool.clone(), config.clone(), tracker.clone(), "{}", &client_info).await {
+            match Session::open(pool.clone(), config.clone(), tracker.clone(), capabilities, info).await {
                 Err(error) if may_be_too_early(&error) => error,
                 other => return Ok(other?),
             };
@@ -368,6 +477,11 @@ async fn open(
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_RETRY);
     }
+}
+
+/// The parameters of what is about a resource.
+fn of_uri(uri: &str) -> String {
+    format!(r#"{{"uri":{}}}"#, json::quoted(uri))
 }
 
 /// The result in the answer to a request of ours.

@@ -20,10 +20,11 @@ use super::status::{Board, ServerState};
 use crate::aggregator::catalogue::Member;
 use crate::aggregator::link::{Limits, Link};
 use crate::aggregator::offer::{Kind, Offer};
+use crate::aggregator::own::Isolation;
 use crate::aggregator::registry::Registry;
 use crate::aggregator::upstream::{ConnectError, Dialer, Upstream};
 use crate::bridge::Bridge;
-use crate::mcpserver::{Definition, Transport};
+use crate::mcpserver::{self, Definition, Transport};
 use crate::wire::client::{ClientConfig, Origin, Pool};
 use crate::yaml_applier::ROUTE_HEADER;
 
@@ -126,7 +127,7 @@ impl Actor {
         shared: Arc<Shared>,
     ) -> Self {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let link = Link::new(definition.name.clone(), limits(&definition));
+        let link = shared.registry.link(definition.name.clone(), limits(&definition));
         let task = Task {
             definition,
             approach,
@@ -136,6 +137,7 @@ impl Actor {
             commands: receiver,
             failures: 0,
             was_open: false,
+            isolate_anew: true,
             waiting: Vec::new(),
         };
         shared.tracker.spawn(task.run());
@@ -197,6 +199,8 @@ struct Task {
     failures: u32,
     /// The last try to open a session succeeded.
     was_open: bool,
+    /// Clients' own sessions are to be opened by another way, or again.
+    isolate_anew: bool,
     /// Who wants to hear how the next try went.
     waiting: Vec<Settled>,
 }
@@ -248,6 +252,7 @@ impl Task {
         // Also where nobody has retired it, but has lost interest.
         self.link.retire();
         self.shared.registry.withdraw(&self.link);
+        self.link.own_sessions_closed().await;
         // With it goes the route.
         drop(self);
         if let Some(done) = done {
@@ -290,6 +295,7 @@ impl Task {
     /// Serves a session, and sees to what becomes of it then.
     async fn serve(&mut self, session: Opened) -> Next {
         self.was_open = true;
+        self.isolate(&session.lease);
         self.link.set(Some(Arc::clone(&session.upstream)));
         self.publish(&session.offer);
         let Opened { upstream, offer, lease, origin } = session;
@@ -298,6 +304,7 @@ impl Task {
         match &next {
             // The new session takes the calls before the old one is closed.
             Next::Serve(new) => {
+                self.isolate(&new.lease);
                 self.link.set(Some(Arc::clone(&new.upstream)));
                 self.shared.tracker.spawn(close(upstream, lease, drain));
             }
@@ -384,6 +391,7 @@ impl Task {
                     Some(Command::Nudge(settled)) => drop(settled.send(Ok(()))),
                     Some(Command::Restart(settled)) => {
                         self.waiting.push(settled);
+                        self.isolate_anew = true;
                         return Next::Connect;
                     }
                     Some(Command::Retire(done)) => return Next::End(Some(done)),
@@ -435,7 +443,16 @@ impl Task {
 
     /// A session by the way there is now. Gives it up when dropped.
     fn open(&self) -> impl Future<Output = Result<Opened, ConnectError>> + use<> {
-        let Approach { path, headers, lease } = self.approach.clone();
+        let (dialer, link, lease) = (self.dialer(), Arc::clone(&self.link), self.approach.lease.clone());
+        let origin = Arc::clone(&self.origin.borrow());
+        async move {
+            let (upstream, offer) = open(link, dialer).await?;
+            Ok(Opened { upstream, offer, lease, origin })
+        }
+    }
+
+    fn dialer(&self) -> Dialer {
+        let Approach { path, headers, .. } = self.approach.clone();
         let config = ClientConfig {
             origin: self.origin.clone(),
             path,
@@ -444,13 +461,17 @@ impl Task {
             max_message: MAX_MESSAGE,
         };
         let (pool, tracker) = (self.shared.pool.clone(), self.shared.tracker.clone());
-        let dialer = Dialer { pool, config, tracker };
-        let link = Arc::clone(&self.link);
-        let origin = Arc::clone(&self.origin.borrow());
-        async move {
-            let (upstream, offer) = open(link, dialer).await?;
-            Ok(Opened { upstream, offer, lease, origin })
+        Dialer { pool, config, tracker }
+    }
+
+    /// Gives clients sessions of their own, where the definition says so; by the way that the session with `lease` goes.
+    fn isolate(&mut self, lease: &Option<Arc<RouteLease>>) {
+        if !std::mem::take(&mut self.isolate_anew) {
+            return;
         }
+        let isolated = self.definition.isolation == mcpserver::Isolation::Session;
+        let keep = lease.clone().map(|lease| lease as _);
+        self.link.isolate(isolated.then(|| Isolation::new(self.dialer(), self.shared.drain, keep)));
     }
 
     fn take_over(&mut self, definition: Arc<Definition>) {
@@ -462,6 +483,7 @@ impl Task {
     fn take_another_way(&mut self, definition: Arc<Definition>, approach: Approach) {
         self.take_over(definition);
         self.approach = approach;
+        self.isolate_anew = true;
         self.failures = 0;
     }
 

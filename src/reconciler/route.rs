@@ -14,7 +14,7 @@ use url::{Host, Url};
 use super::front::GatewayKind;
 use crate::bridge::{Bridge, RemoteTarget, StdioTarget, Target, inherited_environment};
 use crate::environment::Environment;
-use crate::mcpserver::{AuthKind, Definition, Isolation, Remote, Route, Stdio, Transport};
+use crate::mcpserver::{AuthKind, Definition, Remote, Route, Stdio, Transport};
 use crate::outbound::{Proxies, Proxy};
 use crate::yaml_applier::{BridgeDial, Dial, DialHost, HttpBackend, McpTarget, RouteBackend, RoutePlan};
 
@@ -93,9 +93,6 @@ pub(super) fn way(
     let unsupported = |what: &str| Err(format!("{what} is not supported by this version of sidegate"));
     if definition.auth.kind != AuthKind::None || definition.auth.forward_token {
         return unsupported("spec.auth");
-    }
-    if definition.isolation == Isolation::Session {
-        return unsupported("spec.isolation: session");
     }
     if gateway == GatewayKind::External {
         return external_way(definition);
@@ -459,7 +456,6 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_said() {
         for (spec, why) in [
-            ("type: stdio, command: x, isolation: session", "spec.isolation: session"),
             (
                 "type: stdio, command: x, route: mcp",
                 "spec.route: mcp is agentgateway's own MCP backend; this",

@@ -168,6 +168,14 @@ impl Message {
         }
     }
 
+    /// Where the id stands in the text, where there is one.
+    pub fn id_span(&self) -> Option<Range<usize>> {
+        match &self.kind {
+            Kind::Request { id, .. } | Kind::Response { id: Some(id), .. } => Some(id.clone()),
+            Kind::Notification { .. } | Kind::Response { id: None, .. } => None,
+        }
+    }
+
     /// The text with another id. A message without an id stays as it is.
     pub fn with_id(&self, id: &str) -> ByteString {
         match &self.kind {

@@ -130,15 +130,21 @@ impl EventStream {
 
     /// Adds a message. After [`finish`](Self::finish) it is discarded.
     pub fn push(&self, data: ByteString, weight: Weight) {
+        self.try_push(data, weight);
+    }
+
+    /// As [`push`](Self::push); says whether the message was taken.
+    pub fn try_push(&self, data: ByteString, weight: Weight) -> bool {
         let waker = {
             let mut state = self.lock();
             if state.finished {
-                return;
+                return false;
             }
             state.append(data, weight, self.limits, &self.account);
             state.waker.take()
         };
         wake(waker);
+        true
     }
 
     /// Adds the last message. A reader sees it as such: see [`Event::last`].

@@ -167,7 +167,9 @@ async fn progress_arrives_on_the_call_s_own_stream_with_the_client_s_token(
 
 #[rstest]
 #[tokio::test]
-async fn log_messages_that_belong_to_no_call_are_for_our_own_log(#[values("far", "near")] server: &str) {
+async fn log_messages_that_belong_to_no_call_are_for_the_only_client_or_our_own_log(
+    #[values("far", "near")] server: &str,
+) {
     // rmcp's servers send log messages on the session's GET stream, and over stdio there is nothing else.
     let far = Upstream::everything(&[]).await;
     let sidegate = Sidegate::builder()
@@ -180,8 +182,18 @@ async fn log_messages_that_belong_to_no_call_are_for_our_own_log(#[values("far",
     let client = McpClient::connect(sidegate.url()).await;
     let mut standalone = client.listen().await;
     let call = json!({"name": format!("x_{server}_test_tool_with_logging"), "arguments": {}});
-    let mut exchange = client.start("tools/call", call).await;
-    assert_eq!(exchange.next_message().await.unwrap().text(), "Tool with logging executed successfully");
+    let text = "Tool with logging executed successfully";
+
+    // Nobody else has used the session: whatever comes is for this client.
+    let mut exchange = client.start("tools/call", call.clone()).await;
+    assert_eq!(exchange.next_message().await.unwrap().text(), text);
+    for _ in 0..3 {
+        standalone.expect("notifications/message").await;
+    }
+    // Now somebody has.
+    let other = McpClient::connect(sidegate.url()).await;
+    let mut exchange = other.start("tools/call", call).await;
+    assert_eq!(exchange.next_message().await.unwrap().text(), text);
     sidegate.wait_for_stderr("Tool execution completed").await;
     assert!(client.delete().await.is_success());
     assert_eq!(standalone.next_message().await, None);

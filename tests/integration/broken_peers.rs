@@ -175,7 +175,7 @@ async fn a_broken_answer_is_an_error_of_its_own_call(
         }
         let answer = client.call(&format!("x_bad_{tool}"), json!({})).await;
         assert!(
-            answer.raw().contains(&json!(expected).to_string().trim_matches('"')[..]),
+            answer.raw().contains(json!(expected).to_string().trim_matches('"')),
             "{tool}: {}",
             answer.raw()
         );

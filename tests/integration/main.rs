@@ -31,6 +31,7 @@ mod faults;
 mod gateway;
 #[cfg(test)]
 mod management;
+#[cfg(test)]
 mod mcp_route;
 #[cfg(test)]
 mod operate;

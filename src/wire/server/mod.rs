@@ -194,6 +194,11 @@ impl Reply {
         }
     }
 
+    /// The stream of messages that belong to the request; it ends with the answer.
+    pub fn stream(&self) -> &Arc<EventStream> {
+        &self.stream
+    }
+
     /// Sends the answer.
     pub fn answer(self, response: ByteString) {
         if self.unanswered.load(Ordering::Acquire) == 1 {

@@ -1,0 +1,231 @@
+//! Sessions that a client has for itself, with servers of `isolation: session`.
+//!
+//! One is opened when the client first uses the server, with what the client has declared, and again when it was lost.
+//! It is closed when the client leaves, or the way to the server is retired.
+//!
+//! Invariants: at most one session a client and server; nothing that a server says in it reaches another client.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::client::Client;
+use super::ledger::{Audience, Ledger};
+use super::level::Level;
+use super::link::Link;
+use super::upstream::{ConnectError, Dialer, Introduction, Upstream};
+use crate::sync::lock;
+use crate::wire::message::Message;
+use crate::wire::rpc::RpcError;
+
+/// How clients get sessions of their own.
+pub struct Isolation {
+    dialer: Dialer,
+    drain: Duration,
+    /// Kept as long as there are such sessions.
+    _keep: Option<Arc<dyn Any + Send + Sync>>,
+    /// Fires when sessions are to be had another way, or not any more.
+    pub(super) is_over: CancellationToken,
+}
+
+impl Isolation {
+    /// Sessions are opened with `dialer`. When they are not to be had any more, calls in flight get `drain` to end; until
+    /// the last is closed, `keep` is kept.
+    pub fn new(dialer: Dialer, drain: Duration, keep: Option<Arc<dyn Any + Send + Sync>>) -> Self {
+        Self { dialer, drain, _keep: keep, is_over: CancellationToken::new() }
+    }
+}
+
+impl fmt::Debug for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Isolation")
+            .field("dialer", &self.dialer)
+            .field("drain", &self.drain)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The sessions of one client. Servers that are isolated are few: they are looked through.
+#[derive(Debug, Default)]
+pub(super) struct OwnSessions(Mutex<Vec<Arc<OwnSession>>>);
+
+/// The session of one client with one server, while there is one, and what outlives it.
+#[derive(Debug)]
+pub(super) struct OwnSession {
+    link: Weak<Link>,
+    pub(super) ledger: Arc<Ledger>,
+    /// The session there is, or is being opened.
+    cell: Mutex<Arc<Cell>>,
+}
+
+/// One session, opened once.
+#[derive(Debug)]
+struct Cell {
+    isolation: Arc<Isolation>,
+    upstream: OnceCell<Arc<Upstream>>,
+}
+
+impl Cell {
+    fn new(isolation: Arc<Isolation>) -> Arc<Self> {
+        Arc::new(Self { isolation, upstream: OnceCell::new() })
+    }
+}
+
+impl OwnSession {
+    /// The session there is at the moment, lost or not.
+    pub(super) fn current(&self) -> Option<Arc<Upstream>> {
+        lock(&self.cell).upstream.get().cloned()
+    }
+
+    /// The cell of a session that is not lost, or that is to be opened.
+    fn usable(&self, isolation: &Arc<Isolation>) -> Arc<Cell> {
+        let mut cell = lock(&self.cell);
+        let is_lost = cell.upstream.get().is_some_and(|upstream| upstream.is_lost());
+        if is_lost || cell.isolation.is_over.is_cancelled() {
+            *cell = Cell::new(Arc::clone(isolation));
+        }
+        Arc::clone(&cell)
+    }
+}
+
+impl OwnSessions {
+    fn all(&self) -> Vec<Arc<OwnSession>> {
+        lock(&self.0).clone()
+    }
+
+    fn open(&self) -> impl Iterator<Item = Arc<Upstream>> {
+        self.all().into_iter().filter_map(|own| own.current())
+    }
+
+    /// The client's place for a session with the server of `link`.
+    fn with(&self, link: &Arc<Link>, client: &Arc<Client>, isolation: &Arc<Isolation>) -> Arc<OwnSession> {
+        let mut sessions = lock(&self.0);
+        // Ways that are retired have no sessions.
+        sessions.retain(|own| own.link.strong_count() > 0);
+        let wanted = Arc::downgrade(link);
+        if let Some(own) = sessions.iter().find(|own| own.link.ptr_eq(&wanted)) {
+            return Arc::clone(own);
+        }
+        let ledger = Ledger::new(link.server().clone(), Audience::One(Arc::downgrade(client)));
+        if let Some(level) = client.level.get() {
+            ledger.level.set(level);
+        }
+        let cell = Mutex::new(Cell::new(Arc::clone(isolation)));
+        let own = Arc::new(OwnSession { link: wanted, ledger, cell });
+        sessions.push(Arc::clone(&own));
+        own
+    }
+
+    /// Passes on what the client says to all its own servers.
+    pub(super) fn tell(&self, message: &Message) {
+        self.open().for_each(|upstream| upstream.tell(message.text().clone()));
+    }
+
+    /// Asks all its own servers for log messages of a level, soon.
+    pub(super) fn set_level(&self, level: Level) -> Vec<JoinHandle<()>> {
+        let mut asking = Vec::new();
+        for own in self.all() {
+            if own.ledger.level.set(level) != Some(level)
+                && let Some(upstream) = own.current()
+            {
+                asking.push(upstream.align_level());
+            }
+        }
+        asking
+    }
+
+    /// Closes every session. For a client that has gone.
+    pub(super) async fn close(&self) {
+        join_all(self.open().map(|upstream| async move { close(&upstream).await })).await;
+    }
+}
+
+impl Link {
+    /// What those who share the session that `client` uses have in common.
+    pub(super) fn ledger_of(self: &Arc<Self>, client: &Arc<Client>) -> Arc<Ledger> {
+        match self.isolation() {
+            Some(isolation) => Arc::clone(&client.own.with(self, client, &isolation).ledger),
+            None => Arc::clone(self.ledger()),
+        }
+    }
+
+    /// The session that `client` uses, lost or not, where there is one.
+    pub(super) fn current_of(self: &Arc<Self>, client: &Arc<Client>) -> Option<Arc<Upstream>> {
+        match self.isolation() {
+            Some(isolation) => client.own.with(self, client, &isolation).current(),
+            None => self.current(),
+        }
+    }
+
+    /// The session that `client` uses: that of all, or its own, which is opened if need be.
+    ///
+    /// # Errors
+    ///
+    /// What the client gets as the answer.
+    pub(super) async fn session_of(
+        self: &Arc<Self>,
+        client: &Arc<Client>,
+    ) -> Result<Arc<Upstream>, RpcError> {
+        let server = self.server();
+        let unavailable = |why: String| RpcError::new(RpcError::UPSTREAM, why);
+        // Also of use where clients have their own: a server that has no session for us has none for them.
+        let Some(shared) = self.session().await else {
+            return Err(unavailable(format!("server {server} is not connected")));
+        };
+        let Some(isolation) = self.isolation() else { return Ok(shared) };
+        let own = client.own.with(self, client, &isolation);
+        let cell = own.usable(&isolation);
+        let opened = cell.upstream.get_or_try_init(|| self.open_own(client, &own, &isolation)).await;
+        match opened {
+            Ok(upstream) => Ok(Arc::clone(upstream)),
+            Err(error) => Err(unavailable(format!("server {server} gives no session: {error}"))),
+        }
+    }
+
+    async fn open_own(
+        self: &Arc<Self>,
+        client: &Arc<Client>,
+        own: &OwnSession,
+        isolation: &Arc<Isolation>,
+    ) -> Result<Arc<Upstream>, ConnectError> {
+        let us = format!(r#"{{"name":"sidegate","version":"{}"}}"#, env!("CARGO_PKG_VERSION"));
+        let introduction = Introduction {
+            capabilities: &client.declared.capabilities,
+            info: client.declared.info.as_deref().unwrap_or(&us),
+        };
+        let dialer = isolation.dialer.clone();
+        let upstream = Upstream::open(self, Arc::clone(&own.ledger), introduction, dialer).await?;
+        upstream.restore();
+        let keeping = keep(Arc::clone(client), Arc::clone(&upstream), Arc::clone(isolation));
+        // Counted with the way, so that whoever retires it can wait.
+        isolation.dialer.tracker.spawn(self.own_sessions().track_future(keeping));
+        Ok(upstream)
+    }
+}
+
+/// Closes a session when nobody may use it any more.
+async fn keep(client: Arc<Client>, upstream: Arc<Upstream>, isolation: Arc<Isolation>) {
+    tokio::select! {
+        () = upstream.lost() => return,
+        () = client.closed.cancelled() => {}
+        () = isolation.is_over.cancelled() => {
+            if tokio::time::timeout(isolation.drain, upstream.calls_done()).await.is_err() {
+                debug!(server = %upstream.server(), "calls are cut");
+            }
+        }
+    }
+    close(&upstream).await;
+}
+
+async fn close(upstream: &Upstream) {
+    if let Err(error) = upstream.close().await {
+        debug!(server = %upstream.server(), %error, "a client's own session could not be closed in order");
+    }
+}

@@ -1,0 +1,83 @@
+//! Subscriptions to resources: clients share those of the session that they share.
+//!
+//! A client that subscribes is entered first, and the server is asked each time: it may refuse. The server hears that a
+//! subscription is over when the last subscriber has gone.
+
+use std::sync::Arc;
+
+use super::catalogue::Catalogue;
+use super::client::Client;
+use super::endpoint::{Aggregate, Answer};
+use super::ledger::Left;
+use super::request::ClientRequest;
+use super::route::Route;
+use crate::wire::rpc::{self, RpcError};
+use crate::wire::server::Reply;
+
+impl Aggregate {
+    pub(super) async fn subscribe(
+        &self,
+        client: &Arc<Client>,
+        request: &ClientRequest<'_>,
+        route: &Route,
+        reply: &Reply,
+    ) -> Option<Result<Answer, RpcError>> {
+        let exposed = match request.string("uri", request.uri) {
+            Ok(exposed) => exposed,
+            Err(error) => return Some(Err(error)),
+        };
+        let own = route.own_uri.as_deref().unwrap_or(&exposed);
+        let ledger = route.link.ledger_of(client);
+        if let Err(error) = client.count_subscription() {
+            return Some(Err(error));
+        }
+        let is_new = ledger.subscribe(client, own, &exposed);
+        let answer = self.carry(client, request, route, reply).await;
+        let is_refused = !matches!(&answer, Some(Ok(answer)) if !answer.is_error);
+        if is_new && is_refused {
+            ledger.unsubscribe(client, own);
+        }
+        if is_refused || !is_new {
+            client.discount_subscription();
+        }
+        answer
+    }
+
+    pub(super) async fn unsubscribe(
+        &self,
+        client: &Arc<Client>,
+        request: &ClientRequest<'_>,
+        route: &Route,
+        reply: &Reply,
+    ) -> Option<Result<Answer, RpcError>> {
+        let exposed = match request.string("uri", request.uri) {
+            Ok(exposed) => exposed,
+            Err(error) => return Some(Err(error)),
+        };
+        let own = route.own_uri.as_deref().unwrap_or(&exposed);
+        let ledger = route.link.ledger_of(client);
+        let (was_subscribed, left) = ledger.unsubscribe(client, own);
+        if was_subscribed {
+            client.discount_subscription();
+        }
+        if left == Left::Others {
+            return Some(Ok(Answer { text: rpc::result(request.id, "{}"), is_error: false }));
+        }
+        let answer = self.carry(client, request, route, reply).await;
+        if let Some(upstream) = route.link.current_of(client) {
+            upstream.resubscribe(own).await;
+        }
+        answer
+    }
+
+    /// A client has gone: what nobody else is subscribed to is given up.
+    pub(super) fn give_up_subscriptions(&self, client: &Arc<Client>, catalogue: &Catalogue) {
+        for (_, member) in catalogue.servers() {
+            let orphans = member.link.ledger().forget(client);
+            let Some(upstream) = member.link.current() else { continue };
+            for uri in orphans {
+                upstream.unsubscribe(uri);
+            }
+        }
+    }
+}
