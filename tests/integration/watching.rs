@@ -231,7 +231,7 @@ fn bomb() -> String {
 }
 
 #[rstest]
-#[case::large(format!("# {}\n{}", "x".repeat(10_000_000), built_in()), "10000143 bytes large; at most 1024 KiB are read")]
+#[case::large(format!("# {}\n{}", "x".repeat(10_000_000), built_in()), "bytes large; at most 1024 KiB are read")]
 #[case::unfolds(bomb(), "unfolds to more than")]
 #[tokio::test]
 async fn a_file_that_is_too_much_is_refused(#[case] text: String, #[case] why: &str) {
