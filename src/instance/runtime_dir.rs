@@ -31,6 +31,9 @@ pub(super) struct RuntimeDir {
 /// What the names of directories begin with that go away with their instance.
 const TEMPORARY_PREFIX: &str = "sidegate-ephemeral-";
 
+/// How often a new directory may be taken for one that was left behind.
+const TRIES: u32 = 100;
+
 /// What is in the directory.
 const LOCK: &str = "lock";
 /// What gateways have: a directory each, and what they are asked about.
@@ -49,34 +52,31 @@ impl RuntimeDir {
             check_parent(parent)?;
         }
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-        Self::open(path.to_owned(), None)
+        // Not followed: a link would be somebody else's say on where our sockets are.
+        let meta = std::fs::symlink_metadata(path).map_err(failed)?;
+        if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
+            return Err(RuntimeDirError::NotOurs { path: path.to_owned() });
+        }
+        if meta.mode() & 0o077 != 0 {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
+        }
+        let lock = take_lock(path)?;
+        Self::open(path.to_owned(), lock, None)
     }
 
     /// A new one below `parent`, which goes away with the instance.
     pub(super) fn ephemeral(parent: &Path) -> Result<Self, RuntimeDirError> {
-        let directory = temporary(parent)?;
-        Self::open(directory.path().to_owned(), Some(directory))
+        let (directory, lock) = temporary(parent)?;
+        Self::open(directory.path().to_owned(), lock, Some(directory))
     }
 
-    fn open(path: PathBuf, ephemeral: Option<TempDir>) -> Result<Self, RuntimeDirError> {
-        let failed = |source| RuntimeDirError::Io { path: path.clone(), source };
-        // Not followed: a link would be somebody else's say on where our sockets are.
-        let meta = std::fs::symlink_metadata(&path).map_err(failed)?;
-        if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
-            return Err(RuntimeDirError::NotOurs { path });
-        }
-        if meta.mode() & 0o077 != 0 {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
-        }
-        let lock = take_lock(&path)?;
+    fn open(path: PathBuf, lock: File, ephemeral: Option<TempDir>) -> Result<Self, RuntimeDirError> {
         let mut directory = Self { path, _lock: lock, sockets: None, ephemeral };
         directory
             .remove_leftovers()
             .map_err(|source| RuntimeDirError::Io { path: directory.path.clone(), source })?;
         if directory.path.join(BRIDGE_SOCKET).as_os_str().len() > LONGEST_SOCKET_PATH {
-            let sockets = temporary(Path::new("/tmp"))?;
-            let lock = take_lock(sockets.path())?;
-            directory.sockets = Some((sockets, lock));
+            directory.sockets = Some(temporary(Path::new("/tmp"))?);
         }
         Ok(directory)
     }
@@ -146,12 +146,33 @@ fn check_parent(parent: &Path) -> Result<(), RuntimeDirError> {
     }
 }
 
-/// A new directory below `parent`. What killed instances have left there is removed first.
-fn temporary(parent: &Path) -> Result<TempDir, RuntimeDirError> {
+/// A new directory below `parent`, and the lock in it. What killed instances have left there is removed first.
+fn temporary(parent: &Path) -> Result<(TempDir, File), RuntimeDirError> {
     let failed = |source| RuntimeDirError::Io { path: parent.to_owned(), source };
     remove_abandoned(parent).map_err(failed)?;
-    // Mode 0700 is the crate's default for directories.
-    tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempdir_in(parent).map_err(failed)
+    let mut tries = TRIES;
+    loop {
+        // Mode 0700 is the crate's default for directories.
+        let directory =
+            tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempdir_in(parent).map_err(failed)?;
+        match take_lock(directory.path()) {
+            Ok(lock) if is_in(&lock, directory.path()) => return Ok((directory, lock)),
+            // Until the lock is taken, nobody can tell ours from one that was left behind: another instance that starts
+            // has removed it.
+            Ok(_) | Err(RuntimeDirError::InUse { .. } | RuntimeDirError::Io { .. }) if tries > 0 => {
+                tries -= 1
+            }
+            Ok(_) => return Err(failed(io::ErrorKind::NotFound.into())),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether `lock` is the file that is in `directory` now.
+fn is_in(lock: &File, directory: &Path) -> bool {
+    let identity = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+    let there = std::fs::metadata(directory.join(LOCK)).map(identity).ok();
+    there.is_some() && lock.metadata().map(identity).ok() == there
 }
 
 /// Removes the directories of ours below `parent` whose process has ended without doing so.
@@ -162,21 +183,27 @@ fn remove_abandoned(parent: &Path) -> io::Result<()> {
             && entry
                 .metadata()
                 .is_ok_and(|meta| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw());
-        if is_ours && is_abandoned(&entry.path()) {
+        // Another process may be removing it as well; what cannot be removed is in nobody's way.
+        if is_ours && remove_if_abandoned(&entry.path()).is_ok_and(|removed| removed) {
             debug!(directory = %entry.path().display(), "left by a process that was killed; removed");
-            // Another process may be removing it as well; what cannot be removed is in nobody's way.
-            let _ = std::fs::remove_dir_all(entry.path());
         }
     }
     Ok(())
 }
 
-/// Whether a process had its lock in the directory, and has ended. One that has not got as far is not meant.
-fn is_abandoned(directory: &Path) -> bool {
-    let Ok(mut lock) = OpenOptions::new().read(true).open(directory.join(LOCK)) else { return false };
-    let mut pid = String::new();
-    let written = lock.read_to_string(&mut pid).is_ok() && pid.trim().parse::<u32>().is_ok();
-    written && lock.try_lock().is_ok()
+/// Removes a directory in which nobody holds the lock. One that is being made may be hit; whoever makes it notices and
+/// makes another ([`temporary`]).
+fn remove_if_abandoned(directory: &Path) -> io::Result<bool> {
+    match OpenOptions::new().read(true).open(directory.join(LOCK)) {
+        // Held until all is removed: nobody moves in meanwhile.
+        Ok(lock) if lock.try_lock().is_ok() => std::fs::remove_dir_all(directory).map(|()| true),
+        Ok(_) => Ok(false),
+        // Its process has not got as far, and may not get there any more.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            std::fs::remove_dir(directory).map(|()| true)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn take_lock(path: &Path) -> Result<File, RuntimeDirError> {
@@ -319,15 +346,34 @@ mod tests {
     fn what_a_killed_instance_left_is_removed_by_the_next() {
         let parent = tempfile::tempdir().unwrap();
         let running = RuntimeDir::ephemeral(parent.path()).unwrap();
-        let others = parent.path().join("sidegate-ephemeral-not-locked-yet");
+        let early =
+            ["sidegate-ephemeral-early", "sidegate-ephemeral-later"].map(|name| parent.path().join(name));
+        early.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+        // Killed before it could write its number.
+        std::fs::write(early[1].join(LOCK), "").unwrap();
+        let others = parent.path().join("not-ours");
         std::fs::create_dir(&others).unwrap();
         let killed = parent.path().join("sidegate-ephemeral-killed");
         std::fs::create_dir_all(killed.join("gateway-1")).unwrap();
         std::fs::write(killed.join(LOCK), "1\n").unwrap();
 
         let next = RuntimeDir::ephemeral(parent.path()).unwrap();
-        assert!(!killed.exists());
+        assert!(!killed.exists() && !early[0].exists() && !early[1].exists());
         assert!(others.exists() && running.path().exists() && next.path().exists());
+    }
+
+    #[test]
+    fn many_that_begin_at_once_do_not_remove_each_other() {
+        let parent = tempfile::tempdir().unwrap();
+        let directories: Vec<RuntimeDir> = std::thread::scope(|scope| {
+            let begin = || (0..20).map(|_| RuntimeDir::ephemeral(parent.path()).unwrap()).collect::<Vec<_>>();
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(begin)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(directories.len(), 160);
+        assert!(directories.iter().all(|directory| directory.path().join(LOCK).exists()));
+        drop(directories);
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
     }
 
     #[test]
