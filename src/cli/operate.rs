@@ -12,7 +12,10 @@ use super::words::similar;
 use super::{Failure, OutputFormat};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Returns when the new state is in force.
+#[command(after_help = "Example:
+  sidegate stop time && sidegate start time
+
+Returns when the new state is in force.
 
 Exit codes: 0 done, or so already; 1 failed; 5 no instance runs.")]
 pub(super) struct OperateArguments {
