@@ -1,7 +1,7 @@
-# Sourced by scripts that want the protocol authors' Python SDK. Needs Python 3.10 or newer, which is why everything works
-# without it.
+# Sourced by scripts that want the protocol authors' Python SDK, and their time server. Needs Python 3.10 or newer, which is
+# why everything works without it.
 
-readonly python_mcp=mcp==2.3.0
+readonly python_mcp=(mcp==2.3.0 mcp-server-time==2026.10.19)
 
 # Installs it into a virtual environment at DIRECTORY, once. Where that cannot be, prints why and fails.
 install_python_mcp() {
@@ -10,15 +10,15 @@ install_python_mcp() {
     printf 'no Python 3.10 or newer with venv on PATH'
     return 1
   fi
-  if [[ -f $stamp && $(<"$stamp") == "$python_mcp" ]]; then
+  if [[ -f $stamp && $(<"$stamp") == "${python_mcp[*]}" ]]; then
     return
   fi
   rm -rf "$directory"
   if ! { python3 -m venv "$directory" &&
-    timeout 180 "$directory/bin/pip" install --quiet --disable-pip-version-check --retries 1 "$python_mcp"; } \
+    timeout 180 "$directory/bin/pip" install --quiet --disable-pip-version-check --retries 1 "${python_mcp[@]}"; } \
     >"$log" 2>&1; then
     printf 'pip install failed: see %s' "$log"
     return 1
   fi
-  printf '%s\n' "$python_mcp" >"$stamp"
+  printf '%s\n' "${python_mcp[*]}" >"$stamp"
 }

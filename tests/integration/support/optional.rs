@@ -54,15 +54,36 @@ pub(crate) fn npm_server_everything() -> Option<PathBuf> {
     Some(script)
 }
 
+/// The directory of the npm package `@modelcontextprotocol/sdk`, which `scripts/test` installs.
+pub(crate) fn typescript_sdk() -> Option<PathBuf> {
+    // It is installed together with the server.
+    let sdk = npm_server_everything()?.ancestors().nth(3)?.join("sdk");
+    if !sdk.join("dist/esm").is_dir() {
+        skip("TypeScript SDK", "the npm package is not installed: run `scripts/test` where node and npm are");
+        return None;
+    }
+    Some(sdk)
+}
+
 /// A Python that has the official SDK, which `scripts/test` installs; or the one that `SIDEGATE_TEST_PYTHON` names.
 pub(crate) fn python_with_mcp() -> Option<PathBuf> {
+    python_with("mcp, uvicorn", "Python SDK", "mcp")
+}
+
+/// As [`python_with_mcp`], with `mcp-server-time` too.
+pub(crate) fn python_with_time_server() -> Option<PathBuf> {
+    python_with("mcp, mcp_server_time", "mcp-server-time", "mcp-server-time")
+}
+
+fn python_with(modules: &str, component: &str, package: &str) -> Option<PathBuf> {
     let given = std::env::var_os("SIDEGATE_TEST_PYTHON").map(PathBuf::from);
     let python = given.unwrap_or_else(|| profile_dir().parent().unwrap().join("python/bin/python"));
-    let runs = std::process::Command::new(&python).args(["-c", "import mcp, uvicorn"]).output();
+    let runs = std::process::Command::new(&python).args(["-c", &format!("import {modules}")]).output();
     if runs.is_ok_and(|output| output.status.success()) {
         return Some(python);
     }
-    skip("Python SDK", "the package mcp is not installed: run `scripts/test` where python3 and pip are");
+    let why = format!("the package {package} is not installed: run `scripts/test` where python3 and pip are");
+    skip(component, &why);
     None
 }
 
