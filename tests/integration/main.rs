@@ -44,6 +44,8 @@ mod policies;
 #[cfg(test)]
 mod proxies;
 #[cfg(test)]
+mod reloads;
+#[cfg(test)]
 mod resolver;
 #[cfg(test)]
 mod run;
