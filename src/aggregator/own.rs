@@ -182,31 +182,46 @@ impl Link {
         let Some(isolation) = self.isolation() else { return Ok(shared) };
         let own = client.own.with(self, client, &isolation);
         let cell = own.usable(&isolation);
-        let opened = cell.upstream.get_or_try_init(|| self.open_own(client, &own, &isolation)).await;
+        if let Some(upstream) = cell.upstream.get() {
+            return Ok(Arc::clone(upstream));
+        }
+        // A task of its own: a call that is cancelled must not leave half a session behind, which nobody can close.
+        let opening = open_once(Arc::clone(self), Arc::clone(client), Arc::clone(&own.ledger), cell);
+        let opened = isolation.dialer.tracker.spawn(self.own_sessions().track_future(opening)).await;
         match opened {
-            Ok(upstream) => Ok(Arc::clone(upstream)),
-            Err(error) => Err(unavailable(format!("server {server} gives no session: {error}"))),
+            Ok(Ok(upstream)) => Ok(upstream),
+            Ok(Err(why)) => Err(unavailable(format!("server {server} gives no session: {why}"))),
+            // Its task cannot be awaited: the runtime ends.
+            Err(error) => Err(unavailable(error.to_string())),
         }
     }
+}
 
-    async fn open_own(
-        self: &Arc<Self>,
-        client: &Arc<Client>,
-        own: &OwnSession,
-        isolation: &Arc<Isolation>,
-    ) -> Result<Arc<Upstream>, ConnectError> {
+/// Opens the session of a cell, where nobody else has.
+async fn open_once(
+    link: Arc<Link>,
+    client: Arc<Client>,
+    ledger: Arc<Ledger>,
+    cell: Arc<Cell>,
+) -> Result<Arc<Upstream>, String> {
+    let isolation = &cell.isolation;
+    let opening = async {
         let us = format!(r#"{{"name":"sidegate","version":"{}"}}"#, env!("CARGO_PKG_VERSION"));
         let introduction = Introduction {
             capabilities: &client.declared.capabilities,
             info: client.declared.info.as_deref().unwrap_or(&us),
         };
-        let dialer = isolation.dialer.clone();
-        let upstream = Upstream::open(self, Arc::clone(&own.ledger), introduction, dialer).await?;
+        let upstream = Upstream::open(&link, ledger, introduction, isolation.dialer.clone()).await?;
         upstream.restore();
-        let keeping = keep(Arc::clone(client), Arc::clone(&upstream), Arc::clone(isolation));
+        let keeping = keep(Arc::clone(&client), Arc::clone(&upstream), Arc::clone(isolation));
         // Counted with the way, so that whoever retires it can wait.
-        isolation.dialer.tracker.spawn(self.own_sessions().track_future(keeping));
+        isolation.dialer.tracker.spawn(link.own_sessions().track_future(keeping));
         Ok(upstream)
+    };
+    match isolation.is_over.run_until_cancelled(cell.upstream.get_or_try_init(|| opening)).await {
+        Some(Ok(upstream)) => Ok(Arc::clone(upstream)),
+        Some(Err(error)) => Err(ConnectError::to_string(&error)),
+        None => Err("it is being stopped or changed".to_owned()),
     }
 }
 

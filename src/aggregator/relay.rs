@@ -107,6 +107,7 @@ impl Relay<'_> {
             // An answer that is there counts, whatever else has happened.
             biased;
             answer = upstream.session().request_and_watch(request, id, &mut on_said) => {
+                upstream.side().has_answered(self.client);
                 return Some(answer.map_err(Failure::Client));
             }
             () = upstream.closed() => {

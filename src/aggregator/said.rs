@@ -6,13 +6,14 @@
 //! Invariants: a client gets nothing that may be another one's; a request of the server is answered, by a client or
 //! with an error.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use bytestring::ByteString;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::{Duration, Instant};
 use tracing::{debug, info};
 
 use super::asked::Expected;
@@ -43,19 +44,25 @@ pub(super) struct ServerSide {
     outbox: mpsc::Sender<ByteString>,
     /// Requests of the server that clients have been asked, by the server's ids: whom, and under which number.
     asked: Mutex<HashMap<RequestId, (Weak<Client>, u64)>>,
+    opened: Instant,
     /// Read for each call, written for each client.
     users: RwLock<Users>,
 }
 
+/// How long a server may speak of a call that was given up, or of those of a client that has left.
+const AFTERMATH: Duration = Duration::from_secs(10);
+
+/// How much later than an answer something may arrive that came before it on another stream, in milliseconds.
+const JUST_NOW: u64 = 1000;
+
 /// The clients that have used a session.
 #[derive(Debug, Default)]
 struct Users {
-    /// Those that are still there, by number.
-    present: HashSet<u64>,
-    /// Those of them that have given up a call: the server may still be at it.
-    gave_up: HashSet<u64>,
-    /// One has left that had a call that was not answered: the server may speak of it at any time.
-    is_haunted: bool,
+    /// Those that are still there, by number, and when the last call of each was answered, in milliseconds of the
+    /// session's time; 0 where none was.
+    present: HashMap<u64, AtomicU64>,
+    /// Those that have given up a call or left, and until when the server may still speak of it.
+    unsettled: HashMap<u64, Instant>,
 }
 
 /// The lists of which a server has said that they have changed.
@@ -90,28 +97,70 @@ impl ServerSide {
         lists: Arc<ListChanges>,
         outbox: mpsc::Sender<ByteString>,
     ) -> Arc<Self> {
-        Arc::new(Self { ledger, lists, outbox, asked: Mutex::default(), users: RwLock::default() })
+        Arc::new(Self {
+            ledger,
+            lists,
+            outbox,
+            asked: Mutex::default(),
+            opened: Instant::now(),
+            users: RwLock::default(),
+        })
     }
 
     /// A client uses the session.
     pub(super) fn used_by(&self, client: &Client) {
-        let is_known = |users: &Users| users.present.contains(&client.number);
-        if !is_known(&self.users.read().unwrap_or_else(PoisonError::into_inner)) {
-            self.users_mut().present.insert(client.number);
+        if !self.users().present.contains_key(&client.number) {
+            self.users_mut().present.entry(client.number).or_default();
         }
+    }
+
+    /// A call of a client was answered.
+    pub(super) fn has_answered(&self, client: &Client) {
+        if let Some(answered) = self.users().present.get(&client.number) {
+            answered.store(self.now().max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// The session's time, in milliseconds.
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// A client has given up a call, and the server may still be at it.
     pub(super) fn given_up_by(&self, client: &Client) {
-        self.users_mut().gave_up.insert(client.number);
+        let now = Instant::now();
+        let mut users = self.users_mut();
+        users.unsettled.retain(|_, until| *until > now);
+        users.unsettled.insert(client.number, now + AFTERMATH);
     }
 
     /// A client has left.
     pub(super) fn left_by(&self, client: &Client) {
-        let has_calls = !client.calls_to(&self.ledger).is_empty();
-        let mut users = self.users_mut();
-        let gave_up = users.gave_up.remove(&client.number);
-        users.is_haunted |= users.present.remove(&client.number) && (has_calls || gave_up);
+        // What the server has said of the last call may be on its way.
+        if self.users_mut().present.remove(&client.number).is_some() {
+            self.given_up_by(client);
+        }
+    }
+
+    /// Whether the server may speak of what another client than `number` has begun, though it has no call any more.
+    fn is_unsettled_by_others(&self, number: u64) -> bool {
+        let now = Instant::now();
+        self.users().unsettled.iter().any(|(other, until)| *other != number && *until > now)
+    }
+
+    /// Whether a call of another client than `number` was answered just now: a question that came before the answer, on
+    /// another stream, may arrive after it.
+    fn has_just_answered_others(&self, number: u64) -> bool {
+        let now = self.now();
+        let was_just_now = |answered: &AtomicU64| {
+            let answered = answered.load(Ordering::Relaxed);
+            answered > 0 && now.saturating_sub(answered) < JUST_NOW
+        };
+        self.users().present.iter().any(|(other, answered)| *other != number && was_just_now(answered))
+    }
+
+    fn users(&self) -> RwLockReadGuard<'_, Users> {
+        self.users.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn users_mut(&self) -> RwLockWriteGuard<'_, Users> {
@@ -309,23 +358,26 @@ impl ServerSide {
         if calls.any(|(other, _)| !Arc::ptr_eq(&other, &client)) {
             return nobody("several have calls under way; spec.isolation: session helps");
         }
+        if self.is_unsettled_by_others(client.number) || self.has_just_answered_others(client.number) {
+            return nobody("another one has just had a call under way; spec.isolation: session helps");
+        }
         Ok((client, Some(call)))
     }
 
-    /// The client that anything is for: nobody else uses the session, and all calls of those who did were answered.
+    /// The client that anything is for: nobody else uses the session, nor did so just now.
     fn only_client(&self) -> Option<Arc<Client>> {
         match &self.ledger.audience {
             Audience::One(client) => client.upgrade(),
             Audience::Shared(clients) => {
                 let number = {
-                    let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-                    let mut present = users.present.iter();
+                    let users = self.users();
+                    let mut present = users.present.keys();
                     match (present.next(), present.next()) {
-                        (Some(only), None) if !users.is_haunted => *only,
+                        (Some(only), None) => *only,
                         _ => return None,
                     }
                 };
-                clients.by_number(number)
+                clients.by_number(number).filter(|_| !self.is_unsettled_by_others(number))
             }
         }
     }
