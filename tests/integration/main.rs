@@ -35,6 +35,7 @@ mod gateway;
 mod management;
 #[cfg(test)]
 mod mcp_route;
+mod isolation;
 #[cfg(test)]
 mod operate;
 #[cfg(test)]
@@ -45,6 +46,7 @@ mod policies;
 mod proxies;
 #[cfg(test)]
 mod reloads;
+mod protocol;
 #[cfg(test)]
 mod resolver;
 #[cfg(test)]

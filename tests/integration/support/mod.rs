@@ -11,6 +11,7 @@ pub(crate) mod forwarder;
 pub(crate) mod leaks;
 pub(crate) mod mcp_client;
 pub(crate) mod optional;
+pub(crate) mod scripted;
 pub(crate) mod sidegate;
 pub(crate) mod sse;
 pub(crate) mod upstream;
