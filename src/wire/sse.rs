@@ -6,6 +6,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use bytestring::ByteString;
 use memchr::memchr2;
 
+/// What a stream may begin with, and no event has.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// One event as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -122,10 +125,13 @@ impl Decoder {
     }
 
     fn line(&mut self) -> Result<Option<Bytes>, DecodeError> {
-        if self.at_start && self.buffer.len() >= 3 {
+        if self.at_start {
+            if self.buffer.len() < BYTE_ORDER_MARK.len() && BYTE_ORDER_MARK.starts_with(&self.buffer) {
+                return Ok(None);
+            }
             self.at_start = false;
-            if self.buffer.starts_with(b"\xef\xbb\xbf") {
-                self.buffer.advance(3);
+            if self.buffer.starts_with(BYTE_ORDER_MARK) {
+                self.buffer.advance(BYTE_ORDER_MARK.len());
             }
         }
         if self.after_cr && !self.buffer.is_empty() {
@@ -136,9 +142,13 @@ impl Decoder {
         }
         let Some(offset) = memchr2(b'\n', b'\r', &self.buffer[self.scanned..]) else {
             self.scanned = self.buffer.len();
-            return if self.scanned > self.limit { Err(self.too_large()) } else { Ok(None) };
+            return if self.scanned > self.longest_line() { Err(self.too_large()) } else { Ok(None) };
         };
         let end = self.scanned + offset;
+        // Also of a line that came at once: what is refused must not depend on how the bytes were cut.
+        if end > self.longest_line() {
+            return Err(self.too_large());
+        }
         self.scanned = 0;
         self.after_cr = self.buffer[end] == b'\r';
         let mut line = self.buffer.split_to(end + 1);
@@ -185,6 +195,11 @@ impl Decoder {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Data of `limit` bytes, with its field's name.
+    fn longest_line(&self) -> usize {
+        self.limit.saturating_add(b"data: ".len())
     }
 
     fn too_large(&self) -> DecodeError {
@@ -297,11 +312,46 @@ mod tests {
 
     #[test]
     fn an_event_over_the_limit_is_refused() {
-        for text in ["data: 0123456789".to_owned(), "data: 01234\n".repeat(3)] {
+        for text in ["data: 0123456789a".to_owned(), "data: 01234\n".repeat(3)] {
             let mut decoder = Decoder::new(10);
             decoder.push(text.as_bytes());
             assert_eq!(decoder.next_event(), Err(DecodeError::TooLarge { limit: 10 }));
         }
+    }
+
+    #[test]
+    fn what_is_over_the_limit_does_not_depend_on_how_it_is_cut() {
+        let outcomes = |text: &str, cut: usize| {
+            let mut decoder = Decoder::new(10);
+            let mut outcomes = Vec::new();
+            for chunk in [&text[..cut], &text[cut..]] {
+                decoder.push(chunk.as_bytes());
+                match decoder.next_event() {
+                    Ok(event) => outcomes.extend(event),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(outcomes)
+        };
+        for text in [
+            "data: 0123456789\n\n",
+            "data:0123456789\n\n",
+            ": 0123456789 abcdef\n\n",
+            "id: 0123456789 abcdef\n\n",
+        ] {
+            for cut in 0..text.len() {
+                assert_eq!(outcomes(text, cut), outcomes(text, 0), "{text:?} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_may_be_cut_and_counts_at_the_start_only() {
+        let events = decode(&[b"\xef\xbb", b"\xbf", b"\ndata: a\n\n"]);
+        assert_eq!(events, [event(None, None, "a")]);
+        assert_eq!(decode(&[b"\xef\xbb", b"\xbf\ndata: a\n\n"]), events);
+        // What follows the first line begins with a field that nobody knows.
+        assert_eq!(decode(&[b"\n", b"\xef\xbb\xbfdata: a\n\n"]), []);
     }
 
     #[test]
