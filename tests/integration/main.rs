@@ -32,10 +32,11 @@ mod faults;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
+mod isolation;
+#[cfg(test)]
 mod management;
 #[cfg(test)]
 mod mcp_route;
-mod isolation;
 #[cfg(test)]
 mod operate;
 #[cfg(test)]
@@ -43,10 +44,11 @@ mod peers;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod protocol;
+#[cfg(test)]
 mod proxies;
 #[cfg(test)]
 mod reloads;
-mod protocol;
 #[cfg(test)]
 mod resolver;
 #[cfg(test)]
