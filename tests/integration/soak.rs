@@ -68,18 +68,33 @@ struct Tally {
     slowest: Duration,
 }
 
+/// Waits until all processes of `builder`'s instances have ended, and their locks with them: one that is killed while it
+/// starts another leaves a copy of itself, whose environment nobody can read, for the moment until that runs its program.
+async fn ended(builder: &Builder) {
+    leaks::none(builder.tag()).await;
+    let directory = builder.config_dir().with_file_name("tmp");
+    eventually("free locks", async || {
+        let locks = fs_err::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path().join("lock"));
+        let free = |path: std::path::PathBuf| match std::fs::File::open(path) {
+            Ok(lock) => lock.try_lock().is_ok(),
+            Err(_) => true,
+        };
+        locks.into_iter().all(free).then_some(())
+    })
+    .await;
+}
+
 /// One round; each of its asserts is about what the issue of a kill must be.
 async fn round(builder: Builder, victim: Victim, tally: &mut Tally) {
     tally.rounds += 1;
-    let tag = builder.tag().clone();
     if victim == Victim::Starting {
-        builder.start_and_kill(Duration::from_micros(random(150_000).into())).await;
+        builder.clone().start_and_kill(Duration::from_micros(random(150_000).into())).await;
         let killed = Instant::now();
-        leaks::none(&tag).await;
+        ended(&builder).await;
         tally.slowest = tally.slowest.max(killed.elapsed());
         return;
     }
-    let sidegate = builder.start().await;
+    let sidegate = builder.clone().start().await;
     // What the one before has left was swept by this one.
     let parent = sidegate.ready.runtime_dir.parent().unwrap();
     let directories = fs_err::read_dir(parent).unwrap().map(|entry| entry.unwrap().path());
@@ -114,7 +129,7 @@ async fn round(builder: Builder, victim: Victim, tally: &mut Tally) {
     }
     let killed = Instant::now();
     sidegate.kill().await;
-    leaks::none(&tag).await;
+    ended(&builder).await;
     if victim == Victim::Sidegate {
         tally.slowest = tally.slowest.max(killed.elapsed());
     }
