@@ -210,3 +210,20 @@ async fn many_at_once_come_to_one_end() {
     done(&sidegate, "stop", "near").await;
     assert_eq!((state(&sidegate, "near").await, everything(&sidegate)), (json!("stopped"), vec![]));
 }
+
+/// A client that stays has used a session of its own: neither that nor its route is left.
+#[rstest]
+#[tokio::test]
+async fn a_server_with_sessions_of_its_clients_is_stopped(
+    #[values(Through::Embedded, Through::Agentgateway)] through: Through,
+) {
+    let Some(builder) = through.builder() else { return };
+    let text = with(example("everything", &[]), "isolation: session");
+    let sidegate = builder.definition("near", &text).wait_for_servers().start().await;
+    let client = McpClient::connect(sidegate.url()).await;
+    let first = pid(&client).await;
+    assert_eq!(done(&sidegate, "stop", "near").await, "Successfully stopped service 'near'");
+    assert_eq!(everything(&sidegate), []);
+    done(&sidegate, "start", "near").await;
+    assert_ne!(pid(&client).await, first);
+}
