@@ -78,7 +78,7 @@ impl ChildSession {
         let receiver = session.pending.expect_initialize(id);
         let what = (Arc::clone(served), Arc::clone(target));
         let keeping = keep(Arc::clone(&session), what, settings.clone(), tracker.clone(), messages);
-        tracker.spawn(keeping);
+        tracker.spawn(served.children.track_future(keeping));
         session.send(request.text().clone()).await;
 
         let (answer, version) = opened(receiver).await?;

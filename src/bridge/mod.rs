@@ -145,7 +145,6 @@ impl Bridge {
             settings,
             targets: Mutex::default(),
             tracker: tracker.clone(),
-            stop: stop.clone(),
         };
         let http = StreamableHttp::new(servers, config, tracker.clone(), stop.clone());
         let handler = {
@@ -172,13 +171,23 @@ impl Bridge {
 
     /// Serves `server` with `target` for each session from now on. Sessions that are open keep what they have.
     pub fn set(&self, server: &ServerName, target: Target) {
-        let target = Arc::new(Served { server: server.clone(), target, tail: Mutex::default() });
-        self.http.endpoint().targets().insert(Self::path(server), target);
+        let mut targets = self.http.endpoint().targets();
+        let path = Self::path(server);
+        let (children, stop) = match targets.get(&path) {
+            Some(served) => (served.children.clone(), served.stop.clone()),
+            None => (TaskTracker::new(), self.stop.child_token()),
+        };
+        let served = Served { server: server.clone(), target, tail: Mutex::default(), children, stop };
+        targets.insert(path, Arc::new(served));
     }
 
-    /// Opens no more sessions for `server`.
-    pub fn remove(&self, server: &ServerName) {
-        self.http.endpoint().targets().remove(&Self::path(server));
+    /// Opens no more sessions for `server`, and ends those that are left: such as could not be closed in order, or were given
+    /// up while they were being opened. The tracker is empty when its last child has ended.
+    pub fn remove(&self, server: &ServerName) -> Option<TaskTracker> {
+        let served = self.http.endpoint().targets().remove(&Self::path(server))?;
+        served.stop.cancel();
+        served.children.close();
+        Some(served.children.clone())
     }
 
     /// The last lines that the newest child of `server` wrote to stderr, or to stdout where they were no messages.
@@ -210,8 +219,6 @@ struct Servers {
     targets: Mutex<HashMap<String, Arc<Served>>>,
     web: Arc<Web>,
     tracker: TaskTracker,
-    /// Ends every child.
-    stop: CancellationToken,
 }
 
 /// A server that sessions can be opened for.
@@ -221,6 +228,10 @@ struct Served {
     target: Target,
     /// The output of the newest child.
     tail: Mutex<Option<Tail>>,
+    /// Owns its children, also those of earlier targets.
+    children: TaskTracker,
+    /// Ends its sessions.
+    stop: CancellationToken,
 }
 
 impl Servers {
@@ -245,11 +256,12 @@ impl Endpoint for Servers {
         context: &RequestContext,
         handle: &SessionHandle,
     ) -> Result<Opened<Session>, RpcError> {
-        let (tracker, stop) = (&self.tracker, &self.stop);
+        let tracker = &self.tracker;
         let served = self.targets().get(&context.path).cloned();
         let served = served.ok_or_else(|| {
             RpcError::new(RpcError::UPSTREAM, format!("no server is served at {}", context.path))
         })?;
+        let stop = &served.stop;
         match &served.target {
             Target::Stdio(target) => {
                 let opening =

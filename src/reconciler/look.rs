@@ -9,6 +9,7 @@ use futures_util::future::{Fuse, FusedFuture as _, join_all};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::actor::{Actor, Approach, Settled, Shared};
@@ -80,6 +81,8 @@ pub(super) struct Look {
     started: BTreeSet<ServerName>,
     /// Who waits for the end of what.
     ends: Vec<(ServerName, oneshot::Sender<()>)>,
+    /// Processes of servers that have no route any more, and have not ended yet.
+    ending: BTreeMap<ServerName, TaskTracker>,
     progress: watch::Sender<Progress>,
     /// What is wrong and belongs to no server.
     problems: watch::Sender<Problems>,
@@ -111,6 +114,7 @@ impl Look {
             freed,
             started: BTreeSet::new(),
             ends: Vec::new(),
+            ending: BTreeMap::new(),
             progress,
             problems,
             said: BTreeSet::new(),
@@ -327,7 +331,10 @@ impl Look {
     fn free(&mut self, name: &RouteName) {
         let server = name.server();
         if self.held.free(name) && !self.held.has(server) {
-            self.shared.bridge.remove(server);
+            self.ending.retain(|_, children| !children.is_empty());
+            if let Some(children) = self.shared.bridge.remove(server) {
+                self.ending.insert(server.clone(), children);
+            }
         }
     }
 
@@ -412,9 +419,15 @@ impl Look {
         }
         let (held, servers) = (&self.held, &self.servers);
         self.ends.retain(|(name, _)| !matches!(servers.get(name), Some(Server::Active(_))));
-        for (_, done) in self.ends.extract_if(.., |(name, _)| !held.has(name)) {
-            // Whoever asked may have lost interest.
-            let _ = done.send(());
+        for (name, done) in self.ends.extract_if(.., |(name, _)| !held.has(name)) {
+            let children = self.ending.get(&name).cloned();
+            self.shared.tracker.spawn(async move {
+                if let Some(children) = children {
+                    children.wait().await;
+                }
+                // Whoever asked may have lost interest.
+                let _ = done.send(());
+            });
         }
         self.progress.send_if_modified(|progress| {
             let first = *progress != Progress::Done;

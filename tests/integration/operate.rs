@@ -227,3 +227,22 @@ async fn a_server_with_sessions_of_its_clients_is_stopped(
     done(&sidegate, "start", "near").await;
     assert_ne!(pid(&client).await, first);
 }
+
+/// It does not notice that nobody wants it any more, and has to be ended.
+#[rstest]
+#[tokio::test]
+async fn a_process_that_is_still_starting_is_gone_after_a_stop(
+    #[values(Through::Embedded, Through::Agentgateway)] through: Through,
+) {
+    let Some(builder) = through.builder() else { return };
+    let text = with(example("rude_server", &["slow-init", "60000"]), "timeout: 300");
+    let sidegate = builder.definition("slow", &text).start().await;
+    let slow = || {
+        let mut processes = leaks::processes(&sidegate.tag);
+        processes.retain(|process| process.command.contains("rude_server"));
+        processes
+    };
+    eventually("its process", async || (!slow().is_empty()).then_some(())).await;
+    assert_eq!(done(&sidegate, "stop", "slow").await, "Successfully stopped service 'slow'");
+    assert_eq!(slow(), []);
+}
