@@ -54,7 +54,9 @@ fn with_guess(failure: Failure, arguments: &OperateArguments, environment: &Envi
     let status =
         super::runtime().and_then(|runtime| runtime.block_on(arguments.instance.status(environment)));
     let Ok(status) = status else { return failure };
+    // One whose file has just been removed may still be shown.
     let names = status.servers.iter().map(|server| server.name.as_str());
+    let names = names.filter(|name| *name != arguments.server.as_str());
     match similar(arguments.server.as_str(), names) {
         Some(similar) => failure.hint(format!("did you mean {similar:?}?")),
         None => failure.hint("see `sidegate list`"),

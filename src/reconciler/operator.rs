@@ -129,7 +129,10 @@ impl Operator {
         self.order(Order::Rest(name.clone(), sender))?;
         match done.await {
             Ok(()) => Ok(Done::Stopped),
-            Err(_) => Err(OperateError::Overruled(name)),
+            Err(_) => {
+                self.look().await?;
+                Err(OperateError::Overruled(name))
+            }
         }
     }
 
@@ -174,6 +177,8 @@ impl Operator {
         let written = written.map_err(|_| OperateError::Stopping)?;
         let server = name.clone();
         written.map(drop).map_err(|error| match error {
+            // Its file was removed a moment ago.
+            EditError::NotFound { name } => OperateError::NotFound(name.to_string()),
             EditError::Invalid(invalid) if !suspended => {
                 OperateError::NotRunning { server, reason: invalid.to_string() }
             }
@@ -186,19 +191,27 @@ impl Operator {
         name: &ServerName,
         order: fn(ServerName, super::actor::Settled) -> Order,
     ) -> Result<(), OperateError> {
-        let (settled, wait) = oneshot::channel();
-        self.order(order(name.clone(), settled))?;
-        match wait.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(reason)) => Err(OperateError::NotRunning { server: name.clone(), reason }),
-            // It is not on its way: what is known of it says why.
-            Err(_) => Err(match self.statuses.borrow().get(name).map(|status| status.state.clone()) {
-                None => OperateError::NotFound(name.to_string()),
+        let mut order = order;
+        let not_running = |reason| OperateError::NotRunning { server: name.clone(), reason };
+        loop {
+            let (settled, wait) = oneshot::channel();
+            self.order(order(name.clone(), settled))?;
+            if let Ok(settled) = wait.await {
+                return settled.map_err(not_running);
+            }
+            // It is not on its way any more: what is known of it says why, as soon as that is written down.
+            self.look().await?;
+            let state = self.statuses.borrow().get(name).map(|status| status.state.clone());
+            match state {
+                None => return Err(OperateError::NotFound(name.to_string())),
+                // Its definition was taken away and came back: that is another session as well.
+                Some(state) if state.is_up() => return Ok(()),
+                Some(ServerState::Starting | ServerState::Connecting) => order = Order::Start,
                 Some(state) => {
                     let reason = state.reason().map_or_else(|| format!("it is {state}"), str::to_owned);
-                    OperateError::NotRunning { server: name.clone(), reason }
+                    return Err(not_running(reason));
                 }
-            }),
+            }
         }
     }
 

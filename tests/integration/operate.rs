@@ -246,3 +246,18 @@ async fn a_process_that_is_still_starting_is_gone_after_a_stop(
     assert_eq!(done(&sidegate, "stop", "slow").await, "Successfully stopped service 'slow'");
     assert_eq!(slow(), []);
 }
+
+#[tokio::test]
+async fn a_server_that_is_removed_while_it_is_started_is_not_found() {
+    let text = with(example("rude_server", &["slow-init", "60000"]), "timeout: 300");
+    let sidegate = Sidegate::builder().definition("slow", &text).start().await;
+    let ((code, _, stderr), ()) = tokio::join!(command(&sidegate, &["start", "slow"]), async {
+        eventually("its process", async || {
+            let processes = leaks::processes(&sidegate.tag);
+            processes.iter().any(|process| process.command.contains("rude_server")).then_some(())
+        })
+        .await;
+        fs_err::remove_file(sidegate.config_dir().join("mcpservers/slow.yaml")).unwrap();
+    });
+    assert_eq!((code, stderr.lines().next()), (1, Some("error: service slow not found")), "{stderr}");
+}
