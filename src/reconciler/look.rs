@@ -242,8 +242,11 @@ impl Look {
         let active = matches!(self.servers.get(name), Some(Server::Active(_)));
         let same = known.is_some_and(|known| **known == *definition);
         if same && active == wanted && !self.everything_anew {
-            // Also where the file was wrong in between.
-            return self.shared.board.set_stale(name, None);
+            // Also where the file was wrong in between. What waits for its route is judged with that.
+            if !matches!(self.servers.get(name), Some(Server::Active(active)) if active.changed) {
+                self.shared.board.set_stale(name, None);
+            }
+            return;
         }
         if !wanted {
             return self.rest(name, definition);
@@ -264,9 +267,8 @@ impl Look {
         match route::way(&definition, &self.options.surroundings, gateway, reach) {
             Ok(way) => match self.servers.get_mut(name) {
                 Some(Server::Active(active)) => {
-                    let (held, shared) = (&mut self.held, &self.shared);
-                    active.take_over(name, definition, way, held, shared);
-                    shared.board.set_stale(name, None);
+                    active.take_over(name, definition, way, &mut self.held);
+                    self.shared.board.set_stale(name, None);
                 }
                 Some(Server::Resting(_)) | None => self.activate(name, definition, way),
             },
@@ -295,9 +297,6 @@ impl Look {
 
     /// A server that has no session yet.
     fn activate(&mut self, name: &ServerName, definition: Arc<Definition>, way: Way) {
-        if let Some(target) = &way.target {
-            self.shared.bridge.set(name, target.clone());
-        }
         let stdio = matches!(definition.transport, Transport::Stdio(_));
         let board = &self.shared.board;
         board.set(name, if stdio { ServerState::Starting } else { ServerState::Connecting }, 0);
@@ -453,6 +452,12 @@ impl Look {
                 active.tell_waiting(reason);
                 continue;
             }
+            // Not before: as long as a new way is not taken, what there is is opened again as it was.
+            if let Some(target) = &active.way.target
+                && (active.changed || active.actor.is_none())
+            {
+                self.shared.bridge.set(name, target.clone());
+            }
             match &active.actor {
                 None => {
                     let (definition, approach) = (Arc::clone(&active.definition), active.approach());
@@ -462,6 +467,7 @@ impl Look {
                     active.actor = Some(actor);
                 }
                 Some(actor) if active.changed => {
+                    self.shared.board.set_stale(name, None);
                     actor.change(Arc::clone(&active.definition), active.approach());
                 }
                 Some(_) => {}
@@ -496,21 +502,9 @@ impl Look {
 
 impl Active {
     /// Takes over a definition that is wanted and can be dialled.
-    fn take_over(
-        &mut self,
-        name: &ServerName,
-        definition: Arc<Definition>,
-        way: Way,
-        held: &mut HeldRoutes,
-        shared: &Shared,
-    ) {
+    fn take_over(&mut self, name: &ServerName, definition: Arc<Definition>, way: Way, held: &mut HeldRoutes) {
         let change = definition.change_from(&self.definition);
         let same_route = way.route == self.way.route;
-        if let Some(target) = &way.target
-            && change.connection
-        {
-            shared.bridge.set(name, target.clone());
-        }
         self.definition = definition;
         if change.connection || !same_route {
             self.lease = held.lease(name, &way.route);

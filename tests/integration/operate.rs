@@ -261,3 +261,19 @@ async fn a_server_that_is_removed_while_it_is_started_is_not_found() {
     });
     assert_eq!((code, stderr.lines().next()), (1, Some("error: service slow not found")), "{stderr}");
 }
+
+/// What runs is the last good definition, whole: a new command does not come in with the old policies.
+#[tokio::test]
+async fn a_restart_is_of_what_runs_and_not_of_what_was_refused() {
+    let Some(builder) = Through::Agentgateway.builder() else { return };
+    let sidegate = builder.definition("near", &example("everything", &[])).wait_for_servers().start().await;
+    let refused = with(example("rude_server", &["exit"]), "policies: {nonsense: 1}");
+    sidegate.write_definition("near", &refused);
+    eventually("the refusal", async || {
+        let (_, stdout, _) = command(&sidegate, &["status", "--output", "json"]).await;
+        stdout.contains("nonsense").then_some(())
+    })
+    .await;
+    assert_eq!(done(&sidegate, "restart", "near").await, "Successfully restarted service 'near'");
+    assert_eq!(everything(&sidegate).len(), 2);
+}
