@@ -1,17 +1,18 @@
 //! The catalogue: everything that servers offer, under its exposed name, as one immutable snapshot.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytestring::ByteString;
 
+use super::family::{self, FamilyTool};
 use super::link::Link;
-use super::naming::{self, Named, NamingProblem};
+use super::naming::{self, Named, NamingProblem, NotShared};
 use super::offer::{Kind, List, ListText, Offer, PerKind};
 use super::scope::Scope;
 use super::template::UriTemplate;
-use crate::mcpserver::ServerName;
+use crate::mcpserver::{Family, ServerName};
 use crate::wire::json;
 
 /// What one server brings into the catalogue.
@@ -23,6 +24,8 @@ pub struct Member {
     pub link: Arc<Link>,
     /// What it offers.
     pub offer: Arc<Offer>,
+    /// The servers that it shares its tools with.
+    pub family: Option<Family>,
 }
 
 /// Where a request for something exposed goes.
@@ -32,6 +35,15 @@ pub struct Target {
     pub link: Arc<Link>,
     /// What it is called there.
     pub key: String,
+}
+
+/// Where calls of a tool go that several servers share.
+#[derive(Debug)]
+pub struct SharedTool {
+    /// The argument that says which server is meant.
+    pub argument: String,
+    /// The servers, by what the argument says.
+    pub members: BTreeMap<String, Arc<Target>>,
 }
 
 /// A template under its exposed form.
@@ -49,6 +61,8 @@ pub struct Catalogue {
     servers: BTreeMap<ServerName, Member>,
     /// Exposed keys of each kind.
     targets: PerKind<HashMap<String, Arc<Target>>>,
+    /// Tools that are several servers', by exposed name.
+    shared: HashMap<String, SharedTool>,
     /// The most literal first; of equals the first server's.
     templates: Vec<TemplateTarget>,
     /// Exposed URIs, of resources and templates, by server and own URI, where the two differ.
@@ -76,39 +90,43 @@ impl Catalogue {
         let mut catalogue = Self {
             servers: members.map(|(name, member)| (name.clone(), member.clone())).collect(),
             targets: PerKind::default(),
+            shared: HashMap::new(),
             templates: Vec::new(),
             renamed: HashMap::new(),
             results: nothing.clone(),
             nothing,
             problems: Vec::new(),
         };
+        let (shared, problems) = shared_tools(lead, &catalogue.servers);
+        catalogue.problems.extend(problems);
         for kind in Kind::ALL {
-            catalogue.add(lead, kind, if kind == Kind::Tool { local } else { &[] });
+            catalogue.add(lead, kind, if kind == Kind::Tool { local } else { &[] }, &shared);
         }
         catalogue.templates.sort_by_key(|entry| std::cmp::Reverse(entry.template.literal_length()));
         catalogue
     }
 
-    fn add(&mut self, lead: &str, kind: Kind, local: &[ByteString]) {
-        let named: Vec<Named<'_>> = self
-            .servers
-            .iter()
-            .map(|(server, member)| Named {
-                server,
-                prefix: &member.prefix,
-                keys: member.offer.lists[kind].items.iter().map(|item| item.key.as_str()).collect(),
-            })
-            .collect();
+    fn add(&mut self, lead: &str, kind: Kind, local: &[ByteString], shared: &[FamilyTool]) {
+        let named = named(&self.servers, kind, shared);
         let (names, problems) = match kind {
             Kind::Tool | Kind::Prompt => naming::expose(lead, kind, &named),
             Kind::Resource | Kind::Template => naming::expose_uris(kind, &named),
         };
         self.problems.extend(problems);
+        let own: Vec<HashMap<&str, String>> = named
+            .iter()
+            .zip(names)
+            .map(|(server, names)| {
+                let named = server.keys.iter().copied().zip(names);
+                named.filter_map(|(key, name)| Some((key, name?))).collect()
+            })
+            .collect();
         let mut result = ListText::begin(kind);
         local.iter().for_each(|tool| result.push(tool));
-        for ((server, member), names) in self.servers.iter().zip(names) {
-            for (item, name) in member.offer.lists[kind].items.iter().zip(names) {
-                let Some(name) = name else { continue };
+        for ((server, member), mut names) in self.servers.iter().zip(own) {
+            for item in member.offer.lists[kind].items.iter() {
+                // Each once: of what a server lists twice the first counts.
+                let Some(name) = names.remove(item.key.as_str()) else { continue };
                 result.push(&item.renamed(kind, &name));
                 let link = &member.link;
                 if kind == Kind::Template {
@@ -126,12 +144,23 @@ impl Catalogue {
                 self.targets[kind].insert(name, Arc::new(target));
             }
         }
+        for tool in shared.iter().filter(|_| kind == Kind::Tool) {
+            let name = naming::of_family(lead, &tool.family, &tool.key);
+            result.push(&tool.item.renamed(kind, &name));
+            let (argument, members) = (tool.argument.clone(), tool.members.clone());
+            self.shared.insert(name, SharedTool { argument, members });
+        }
         self.results[kind] = result.end();
     }
 
     /// Where requests for an exposed key go.
     pub fn target(&self, kind: Kind, key: &str) -> Option<&Arc<Target>> {
         self.targets[kind].get(key)
+    }
+
+    /// Where calls of an exposed tool go that several servers share.
+    pub fn shared_tool(&self, name: &str) -> Option<&SharedTool> {
+        self.shared.get(name)
     }
 
     /// Where reading an exposed URI goes, and what it is called there.
@@ -219,7 +248,7 @@ impl Catalogue {
 
     /// How many tools there are.
     pub fn len(&self) -> usize {
-        self.targets[Kind::Tool].len()
+        self.targets[Kind::Tool].len() + self.shared.len()
     }
 
     /// Whether there are none.
@@ -231,6 +260,47 @@ impl Catalogue {
     pub fn problems(&self) -> &[NamingProblem] {
         &self.problems
     }
+}
+
+/// The tools that are exposed as those of a family: of what families share, what no server's own tool is called, and
+/// no tool of another family.
+fn shared_tools(lead: &str, servers: &BTreeMap<ServerName, Member>) -> (Vec<FamilyTool>, Vec<NamingProblem>) {
+    let (mut shared, mut problems) = family::shared_tools(servers);
+    loop {
+        let own = named(servers, Kind::Tool, &shared);
+        let (names, _) = naming::expose(lead, Kind::Tool, &own);
+        let mut taken: HashSet<String> = names.into_iter().flatten().flatten().collect();
+        let mut free = Vec::new();
+        let before = shared.len();
+        for tool in shared {
+            let exposed = naming::of_family(lead, &tool.family, &tool.key);
+            if taken.insert(exposed.clone()) {
+                free.push(tool);
+            } else {
+                let (family, key, why) = (tool.family, tool.key, NotShared::Taken(exposed));
+                problems.push(NamingProblem::NotShared { family, key, why });
+            }
+        }
+        shared = free;
+        // What has been left out has its servers' names now, which may be taken, too.
+        if shared.len() == before {
+            return (shared, problems);
+        }
+    }
+}
+
+/// What each server has under its own name: what is not of its family.
+fn named<'a>(servers: &'a BTreeMap<ServerName, Member>, kind: Kind, shared: &[FamilyTool]) -> Vec<Named<'a>> {
+    let of_family: HashSet<(&str, &str)> = shared
+        .iter()
+        .flat_map(|tool| tool.members.keys().map(|server| (server.as_str(), tool.key.as_str())))
+        .collect();
+    let named = |(server, member): (&'a ServerName, &'a Member)| {
+        let keys = member.offer.lists[kind].items.iter().map(|item| item.key.as_str());
+        let is_own = |key: &&str| kind != Kind::Tool || !of_family.contains(&(server.as_str(), *key));
+        Named { server, prefix: &member.prefix, keys: keys.filter(is_own).collect() }
+    };
+    servers.iter().map(named).collect()
 }
 
 #[cfg(test)]
@@ -248,7 +318,7 @@ mod tests {
             let items = raw.iter().map(|raw| Item::parse(*kind, (*raw).into()).unwrap());
             offer.lists[*kind] = List::of(*kind, items.collect::<Vec<_>>());
         }
-        (name, Member { prefix: server.to_owned(), link, offer: Arc::new(offer) })
+        (name, Member { prefix: server.to_owned(), link, offer: Arc::new(offer), family: None })
     }
 
     fn catalogue(members: impl IntoIterator<Item = (ServerName, Member)>) -> Catalogue {
@@ -309,6 +379,74 @@ mod tests {
         assert!(!catalogue.has_renamed(&"a".parse().unwrap()));
         assert!(catalogue.has_renamed(&"c".parse().unwrap()));
         assert_eq!(catalogue.problems().len(), 6);
+    }
+
+    /// A member of a family that lists these tools, by name and description.
+    fn relative(server: &str, family: (&str, &str), tools: &[(&str, &str)]) -> (ServerName, Member) {
+        let raw: Vec<String> = tools
+            .iter()
+            .map(|(name, text)| {
+                format!(r#"{{"name":"{name}","description":"{text}","inputSchema":{{"type":"object"}}}}"#)
+            })
+            .collect();
+        let raw: Vec<&str> = raw.iter().map(String::as_str).collect();
+        let (name, mut member) = member(server, &[(Kind::Tool, &raw)]);
+        let (family, argument) = family;
+        member.family =
+            Some(Family { name: family.parse().unwrap(), instance_arg: argument.parse().unwrap() });
+        (name, member)
+    }
+
+    fn tool_names(catalogue: &Catalogue) -> Vec<String> {
+        let list: serde_json::Value = serde_json::from_str(catalogue.list(&Scope::All, Kind::Tool)).unwrap();
+        let tools = list["tools"].as_array().unwrap();
+        tools.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_family_shares_what_is_the_same() {
+        let clocks = ("clocks", "zone");
+        let catalogue = catalogue([
+            relative("a", clocks, &[("now", "x"), ("set", "one"), ("clocks_tick", "")]),
+            relative("b", clocks, &[("set", "another"), ("now", "x"), ("only", "")]),
+            member("z", &[(Kind::Tool, &[r#"{"name":"now"}"#])]),
+        ]);
+        let expected = ["x_a_set", "x_b_set", "x_z_now", "x_clocks_now", "x_clocks_tick", "x_clocks_only"];
+        assert_eq!(tool_names(&catalogue), expected);
+        assert_eq!(catalogue.len(), 6);
+        let members = |tool: &str| {
+            let tool = catalogue.shared_tool(tool).unwrap();
+            tool.members.iter().map(|(name, target)| format!("{name} {}", target.key)).collect::<Vec<_>>()
+        };
+        assert_eq!(members("x_clocks_now"), ["a now", "b now"]);
+        assert_eq!(members("x_clocks_only"), ["b only"]);
+        let problems: Vec<String> = catalogue.problems().iter().map(ToString::to_string).collect();
+        let differs = r#"tool "set" of family clocks has the names of its servers: its servers describe it differently"#;
+        assert_eq!(problems, [differs]);
+    }
+
+    #[test]
+    fn a_family_that_disagrees_or_is_called_like_a_server_gives_way() {
+        let disagreeing =
+            catalogue([relative("a", ("f", "x"), &[("t", "")]), relative("b", ("f", "y"), &[("t", "")])]);
+        assert_eq!(tool_names(&disagreeing), ["x_a_t", "x_b_t"]);
+        assert!(
+            matches!(disagreeing.problems(), [NamingProblem::FamilyDisagrees { family }] if family == "f")
+        );
+
+        // The family's name is a server's, which has the tool as well; and what the family gives way to is taken, too.
+        let taken = catalogue([
+            relative("a", ("f", "x"), &[("t", ""), ("u", "")]),
+            member("f", &[(Kind::Tool, &[r#"{"name":"t"}"#])]),
+            relative("g", ("a", "x"), &[("t", "")]),
+        ]);
+        assert_eq!(tool_names(&taken), ["x_a_t", "x_f_t", "x_g_t", "x_f_u"]);
+        let problems: Vec<String> = taken.problems().iter().map(ToString::to_string).collect();
+        let why = |family: &str| {
+            let name = format!("x_{family}_t");
+            format!(r#"tool "t" of family {family} has the names of its servers: {name:?} is taken"#)
+        };
+        assert_eq!(problems, [why("f"), why("a")]);
     }
 
     #[test]

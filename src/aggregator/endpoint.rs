@@ -428,7 +428,7 @@ mod tests {
     fn publish(registry: &Registry) -> Arc<Link> {
         let link = registry.link("a".parse().unwrap(), Limits::default());
         let offer = Arc::new(Offer::of_tools(&[r#"{"name":"t"}"#]).unwrap());
-        registry.publish(Member { prefix: "a".to_owned(), link: Arc::clone(&link), offer });
+        registry.publish(Member { prefix: "a".to_owned(), link: Arc::clone(&link), offer, family: None });
         link
     }
 

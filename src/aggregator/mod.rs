@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`offer`] | what one server offers, in its own words |
 //! | [`naming`] | exposed names and URIs, and what is said of collisions |
+//! | `family` | tools that several servers share |
 //! | [`catalogue`] | what all servers offer at one time, as an immutable snapshot |
 //! | [`registry`] | which servers are in the catalogue; swaps snapshots |
 //! | [`link`] | the way to one server, which outlives its sessions |
@@ -29,6 +30,7 @@ mod client;
 mod declared;
 mod elicitations;
 pub mod endpoint;
+mod family;
 mod ledger;
 mod level;
 pub mod link;

@@ -46,6 +46,20 @@ pub enum NamingProblem {
         /// The name it has instead.
         exposed: String,
     },
+    /// The servers of a family disagree on what the argument is called; their tools have their servers' names.
+    FamilyDisagrees {
+        /// The family.
+        family: String,
+    },
+    /// A tool of a family that has its servers' names.
+    NotShared {
+        /// The family.
+        family: String,
+        /// The tool's name at its servers.
+        key: String,
+        /// Why.
+        why: NotShared,
+    },
     /// The name is longer than common clients take.
     TooLong {
         /// The server.
@@ -55,6 +69,24 @@ pub enum NamingProblem {
         /// The exposed name.
         exposed: String,
     },
+}
+
+/// Why a tool of a family is not one for all of its servers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotShared {
+    /// The servers describe it differently.
+    #[error("its servers describe it differently")]
+    Differs,
+    /// It has an argument of the name already.
+    #[error("it has an argument {0:?} of its own")]
+    HasArgument(String),
+    /// Its schema cannot take one more argument.
+    #[error("its inputSchema is not that of an object")]
+    Schema,
+    /// Something else is called so.
+    #[error("{0:?} is taken")]
+    Taken(String),
 }
 
 impl fmt::Display for NamingProblem {
@@ -67,6 +99,13 @@ impl fmt::Display for NamingProblem {
             Self::Taken { server, kind, key, wanted, exposed } => {
                 let noun = kind.noun();
                 write!(f, "{noun} {key:?} of server {server} is exposed as {exposed:?}: {wanted:?} is taken")
+            }
+            Self::FamilyDisagrees { family } => write!(
+                f,
+                "the servers of family {family} have different instanceArgs, so their tools have the servers' names"
+            ),
+            Self::NotShared { family, key, why } => {
+                write!(f, "tool {key:?} of family {family} has the names of its servers: {why}")
             }
             Self::TooLong { server, kind, exposed } => write!(
                 f,
@@ -159,6 +198,11 @@ fn assign(
         names.push(exposed_names);
     }
     (names, problems)
+}
+
+/// The exposed name of a tool that the servers of a family share.
+pub fn of_family(lead: &str, family: &str, tool: &str) -> String {
+    short(lead, family, tool).unwrap_or_else(|| full(lead, family, tool))
 }
 
 fn full(lead: &str, prefix: &str, tool: &str) -> String {

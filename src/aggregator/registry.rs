@@ -148,6 +148,6 @@ mod tests {
 
     fn member(link: Arc<Link>) -> Member {
         let offer = Arc::new(Offer::of_tools(&[r#"{"name":"t"}"#]).unwrap());
-        Member { prefix: "a".to_owned(), link, offer }
+        Member { prefix: "a".to_owned(), link, offer, family: None }
     }
 }

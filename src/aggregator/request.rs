@@ -104,6 +104,11 @@ impl<'a> ClientRequest<'a> {
         Edit { range: json::span(self.text, part), new: json::quoted(by) }
     }
 
+    /// An edit that takes a piece of this request out.
+    pub(super) fn remove(&self, piece: &str) -> Edit {
+        Edit { range: json::span(self.text, piece), new: String::new() }
+    }
+
     /// A slice of the request as text of its own.
     pub(super) fn own(&self, part: &str) -> ByteString {
         self.text.slice_ref(part)

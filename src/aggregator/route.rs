@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::catalogue::{Catalogue, Target};
+use super::catalogue::{Catalogue, SharedTool, Target};
 use super::client::Client;
 use super::link::Link;
 use super::offer::Kind;
@@ -65,6 +65,11 @@ impl Route {
     fn by_name(request: &ClientRequest<'_>, kind: Kind, catalogue: &Catalogue) -> Result<Self, RpcError> {
         let name = request.string("name", request.name)?;
         let raw = request.name.unwrap_or_default();
+        if kind == Kind::Tool
+            && let Some(tool) = catalogue.shared_tool(&name)
+        {
+            return Self::by_argument(request, raw, tool);
+        }
         match catalogue.target(kind, &name) {
             Some(target) => Ok(Self::to(target, request.replace(raw, &target.key))),
             // The code that the specification gives for unknown tools (2025-11-25, server/tools, "Error Handling") and
@@ -73,6 +78,24 @@ impl Route {
                 Err(RpcError::new(RpcError::INVALID_PARAMS, format!("{} not found: {name}", kind.noun())))
             }
         }
+    }
+
+    /// The call of a tool that several servers share.
+    fn by_argument(request: &ClientRequest<'_>, raw: &str, tool: &SharedTool) -> Result<Self, RpcError> {
+        let SharedTool { argument, members } = tool;
+        let wanted = || {
+            let names: Vec<&str> = members.keys().map(String::as_str).collect();
+            request
+                .invalid(&format_args!("\"params.arguments.{argument}\" must be one of {}", names.join(", ")))
+        };
+        let arguments = request.arguments.ok_or_else(wanted)?;
+        let [value] =
+            json::members(arguments, [argument.as_str()]).map_err(|error| request.invalid(&error))?;
+        let name = value.and_then(json::string).ok_or_else(wanted)?;
+        let target = members.get(&*name).ok_or_else(wanted)?;
+        let member = json::member_to_remove(arguments, argument).map_err(|error| request.invalid(&error))?;
+        let edits = vec![request.replace(raw, &target.key), request.remove(member.unwrap_or_default())];
+        Ok(Self { link: Arc::clone(&target.link), edits, own_uri: None })
     }
 
     fn by_uri(

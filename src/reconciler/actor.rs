@@ -496,8 +496,12 @@ impl Task {
         let definition = &self.definition;
         let prefix =
             definition.tool_prefix.as_ref().map_or(definition.name.as_str(), |prefix| prefix.as_str());
-        let member =
-            Member { prefix: prefix.to_owned(), link: Arc::clone(&self.link), offer: Arc::clone(offer) };
+        let member = Member {
+            prefix: prefix.to_owned(),
+            link: Arc::clone(&self.link),
+            offer: Arc::clone(offer),
+            family: definition.family.clone(),
+        };
         self.shared.registry.publish(member);
         let state = if self.is_stdio() { ServerState::Running } else { ServerState::Connected };
         self.set_state(state, tools(offer));

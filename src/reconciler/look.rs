@@ -251,11 +251,6 @@ impl Look {
         if !wanted {
             return self.rest(name, definition);
         }
-        if definition.family.is_some() {
-            self.say_once(format!(
-                "server {name}: families are not supported by this version of sidegate; its tools have its own names"
-            ));
-        }
         let reach = match self.servers.get(name) {
             // Not asked again: whoever answers where by now, the way that there is works.
             Some(Server::Active(active)) if !definition.change_from(&active.definition).connection => {

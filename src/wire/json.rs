@@ -29,6 +29,19 @@ pub fn members<'a, const N: usize>(
     Ok(found)
 }
 
+/// The piece of the JSON object `object` without which it is the same but for the member `key`: the member, and a comma
+/// before or after it. `None` where the object lacks it; of one that stands twice, the last.
+///
+/// # Errors
+///
+/// `object` is no JSON object.
+pub fn member_to_remove<'a>(object: &'a str, key: &str) -> Result<Option<&'a str>, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(object);
+    let found = deserializer.deserialize_map(RemovalVisitor { object, key })?;
+    deserializer.end()?;
+    Ok(found.map(|range| &object[range]))
+}
+
 /// Where `part`, a slice of `whole`, stands in it, in bytes.
 ///
 /// A `part` that is no slice of `whole` gives an empty range at the end.
@@ -127,6 +140,39 @@ impl<'de, const N: usize> Visitor<'de> for MembersVisitor<'_, N> {
     }
 }
 
+struct RemovalVisitor<'k> {
+    object: &'k str,
+    key: &'k str,
+}
+
+impl<'de> Visitor<'de> for RemovalVisitor<'_> {
+    type Value = Option<Range<usize>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut found, mut end_before, mut is_first) = (None, None, false);
+        while let Some(key) = map.next_key::<&RawValue>()? {
+            let start = span(self.object, key.get()).start;
+            if std::mem::take(&mut is_first) {
+                // The first member goes with the comma behind it.
+                found = found.map(|range: Range<usize>| range.start..start);
+            }
+            let value = map.next_value::<&RawValue>()?;
+            let end = span(self.object, value.get()).end;
+            if string(key.get()).is_some_and(|key| key == self.key) {
+                found = Some(end_before.unwrap_or(start)..end);
+                is_first = end_before.is_none();
+            } else {
+                end_before = Some(end);
+            }
+        }
+        Ok(found)
+    }
+}
+
 /// Reads a key as its position among the wanted ones, without allocating.
 struct KeyPosition<'k>(&'k [&'k str]);
 
@@ -174,6 +220,20 @@ mod tests {
         let error = members(r#"{"a":1,"\u0061":2}"#, ["a"]).unwrap_err();
         assert!(error.to_string().contains("\"a\" stands twice"), "{error}");
         assert!(members(r#"{"a":1,"b":2,"b":3}"#, ["a"]).is_ok());
+    }
+
+    #[test]
+    fn a_member_is_removed_with_its_comma() {
+        for (object, without) in [
+            (r#"{"a":1}"#, "{}"),
+            (r#"{ "a" : 1 , "b":2}"#, r#"{ "b":2}"#),
+            (r#"{"b":2, "a":{"a":1} }"#, r#"{"b":2 }"#),
+            (r#"{"b":2,"\u0061":"}","c":[3]}"#, r#"{"b":2,"c":[3]}"#),
+        ] {
+            let piece = member_to_remove(object, "a").unwrap().unwrap();
+            assert_eq!(splice(object, [(span(object, piece), "")]), without);
+        }
+        assert_eq!(member_to_remove(r#"{"b":{"a":1}}"#, "a").unwrap(), None);
     }
 
     #[test]

@@ -333,6 +333,38 @@ async fn tasks_are_their_clients_own() {
 }
 
 #[tokio::test]
+async fn servers_of_a_family_share_their_tools() {
+    let (a, b) = (Scripted::start(offered()).await, Scripted::start(offered()).await);
+    let family = "family: {name: pair, instanceArg: which}";
+    let sidegate = started(
+        Sidegate::builder()
+            .definition("a", &with(remote(&a.url), family))
+            .definition("b", &with(remote(&b.url), family)),
+    )
+    .await;
+    let client = McpClient::connect(sidegate.url()).await;
+    assert_eq!(client.tool_names().await, ["x_pair_act", "x_pair_link"]);
+    let tools = client.request("tools/list", json!({})).await.value();
+    assert_eq!(tools["tools"][1]["inputSchema"]["properties"]["which"]["enum"], json!(["a", "b"]));
+    assert_eq!(tools["tools"][1]["inputSchema"]["required"], json!(["which"]));
+    let call = async |arguments: Value| {
+        client.request("tools/call", json!({"name": "x_pair_link", "arguments": arguments})).await
+    };
+    for (which, uri) in [("a", "s://1"), ("b", "b+s://1")] {
+        let called = call(json!({"x": 1.5, "which": which, "y": null})).await.value();
+        assert_eq!(called["got"], json!({"name": "link", "arguments": {"x": 1.5, "y": null}}));
+        assert_eq!(called["content"][0]["uri"], uri);
+    }
+    for arguments in [json!({}), json!({"which": "c"}), json!({"which": 7})] {
+        let error = call(arguments).await.error();
+        assert_eq!(error["code"], -32602);
+        assert!(error["message"].as_str().unwrap().contains("must be one of a, b"), "{error}");
+    }
+    let alone = McpClient::connect(&format!("{}/a", sidegate.url())).await;
+    assert_eq!(alone.tool_names().await, ["act", "link"]);
+}
+
+#[tokio::test]
 async fn each_client_has_its_own_session_where_that_is_wanted() {
     let own = Scripted::start(offered()).await;
     let sidegate = started(
