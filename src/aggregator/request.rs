@@ -137,7 +137,10 @@ pub(super) struct Edit {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::wire::texts::{Node, any_node, object_with};
 
     fn message(text: &str) -> Message {
         Message::from_text(text.into()).unwrap()
@@ -173,6 +176,43 @@ mod tests {
             let error = name.unwrap_err();
             assert_eq!(error.code, RpcError::INVALID_PARAMS);
             assert!(error.message.contains(why), "{}", error.message);
+        }
+    }
+
+    /// A `tools/call` with everything that is exchanged, among everything else.
+    fn any_call() -> impl Strategy<Value = Node> {
+        let just = |text: &str| Just(Node::string(text)).boxed();
+        let meta = object_with(vec![("progressToken", just("t"))]);
+        let params = object_with(vec![
+            ("name", just("x_a_tool")),
+            ("arguments", any_node().boxed()),
+            ("_meta", meta.boxed()),
+        ]);
+        object_with(vec![
+            ("jsonrpc", just("2.0")),
+            ("id", just("c-1")),
+            ("method", just("tools/call")),
+            ("params", params.boxed()),
+        ])
+    }
+
+    proptest! {
+        /// What the server gets is the client's request, parsed, edited and printed.
+        #[test]
+        fn a_call_is_relayed_as_if_parsed_edited_and_printed(
+            mut tree in any_call(),
+            id in any::<u64>(),
+            name in "[a-z\"\\\\é🦀\n]{0,8}",
+        ) {
+            let message = message(&tree.print());
+            let request = ClientRequest::parse(&message).unwrap();
+            let edit = request.replace(request.name.unwrap(), &name);
+            let relayed = request.for_server(id, &[edit]);
+
+            *tree.at(&["id"]) = Node::Atom(id.to_string());
+            *tree.at(&["params", "name"]) = Node::Atom(serde_json::to_string(&name).unwrap());
+            *tree.at(&["params", "_meta", "progressToken"]) = Node::Atom(id.to_string());
+            prop_assert_eq!(&*relayed, tree.print());
         }
     }
 }

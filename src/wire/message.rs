@@ -261,6 +261,9 @@ impl ParseError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::texts::{Node, any_node, object_with};
     use super::*;
 
     fn parse(text: &str) -> Result<Message, ParseError> {
@@ -333,5 +336,60 @@ mod tests {
         };
         assert_eq!(format!("{messages:?}"), "[request a 1, notification b]");
         assert!(Message::parse_batch(Bytes::from_static(b"[]")).is_err());
+    }
+
+    fn any_id() -> BoxedStrategy<Node> {
+        proptest::sample::select(vec![
+            "7",
+            "-0",
+            "1.0e2",
+            "18446744073709551616",
+            r#""""#,
+            r#""\u0061\/""#,
+            r#""é""#,
+        ])
+        .prop_map(|id| Node::Atom(id.to_owned()))
+        .boxed()
+    }
+
+    proptest! {
+        /// Splicing an id in is parsing the message, changing the id and printing it, whatever else it holds.
+        #[test]
+        fn another_id_is_parse_edit_print(
+            mut tree in any_node().prop_flat_map(|outcome| prop_oneof![
+                object_with(vec![
+                    ("jsonrpc", Just(Node::string("2.0")).boxed()),
+                    ("id", any_id()),
+                    ("result", Just(outcome.clone()).boxed()),
+                ]),
+                object_with(vec![
+                    ("jsonrpc", Just(Node::string("2.0")).boxed()),
+                    ("id", any_id()),
+                    ("method", Just(Node::string("tools/call")).boxed()),
+                    ("params", object_with(vec![("arguments", Just(outcome).boxed())]).boxed()),
+                ]),
+            ]),
+            new in any_id(),
+        ) {
+            let text = tree.print();
+            let message = parse(&text).unwrap();
+            prop_assert_eq!(&**message.text(), &text);
+            let old = tree.at(&["id"]).print();
+            let id = message.id().unwrap();
+            prop_assert_eq!(id.as_raw(), &old);
+
+            let spliced = message.with_id(&new.print());
+            let read = serde_json::from_str::<serde_json::Value>(&text);
+            *tree.at(&["id"]) = new.clone();
+            prop_assert_eq!(&*spliced, tree.print());
+
+            // Where another parser can read the text too, it sees the same change and no other.
+            if let Ok(mut value) = read {
+                value["id"] = serde_json::from_str(&new.print()).unwrap();
+                prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&spliced).unwrap(), value);
+            }
+            let back = parse(&spliced).unwrap().with_id(&old);
+            prop_assert_eq!(&*back, text);
+        }
     }
 }

@@ -27,6 +27,8 @@ pub mod server;
 pub mod sse;
 pub mod stdio;
 pub mod stream;
+#[cfg(test)]
+pub(crate) mod texts;
 pub mod version;
 
 pub use message::{Message, ParseError, RequestId};
