@@ -11,6 +11,10 @@ test *arguments:
 soak *arguments:
     scripts/soak {{ arguments }}
 
+# Fuzz what reads bytes from outside, a minute for each target; `just fuzz 600 envelope` for one target and longer.
+fuzz *arguments:
+    scripts/fuzz {{ arguments }}
+
 # What must pass before a change lands.
 ci:
     .ci/run
