@@ -15,6 +15,7 @@
 //! | [`server`] | streamable HTTP as a server: sessions, POST, GET, DELETE, Host and Origin |
 //! | [`client`] | streamable HTTP as a client: one upstream session |
 //! | [`stdio`] | newline-delimited messages over a pipe |
+//! | [`pipe`] | a client on a pair of pipes, joined to a streamable HTTP server |
 //!
 //! Invariants: no message is decoded into typed fields and encoded again; no buffer grows without a limit; no lock is
 //! held across an await. Knows nothing of the names of servers.
@@ -22,6 +23,7 @@
 pub mod client;
 pub mod json;
 pub mod message;
+pub mod pipe;
 pub mod rpc;
 pub mod server;
 pub mod sse;

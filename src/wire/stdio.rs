@@ -12,13 +12,15 @@ pub struct LineReader<R> {
     buffer: BytesMut,
     /// How much of `buffer` is known to hold no line feed.
     scanned: usize,
+    /// What is read belongs to a line that was too long.
+    skipping: bool,
     limit: usize,
 }
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
     /// Reads lines of at most `limit` bytes from `input`.
     pub fn new(input: R, limit: usize) -> Self {
-        Self { input, buffer: BytesMut::with_capacity(8 << 10), scanned: 0, limit }
+        Self { input, buffer: BytesMut::with_capacity(8 << 10), scanned: 0, skipping: false, limit }
     }
 
     /// The next line without its line end, blank lines left out; `None` at the end of input. A last line without a
@@ -28,25 +30,34 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     ///
     /// # Errors
     ///
-    /// Reading failed, or the line is longer than the limit.
+    /// Reading failed, or the line is longer than the limit ([`InvalidData`](io::ErrorKind::InvalidData)); the next call
+    /// gives the line after it.
     pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             while let Some(offset) = memchr(b'\n', &self.buffer[self.scanned..]) {
                 let mut line = self.buffer.split_to(self.scanned + offset + 1);
                 self.scanned = 0;
+                if std::mem::take(&mut self.skipping) {
+                    continue;
+                }
                 line.truncate(line.len() - 1);
                 if let Some(line) = not_blank(line) {
                     return Ok(Some(line));
                 }
             }
+            if self.skipping {
+                self.buffer.clear();
+            }
             self.scanned = self.buffer.len();
             if self.scanned > self.limit {
+                self.skipping = true;
                 let message = format!("a line is longer than {} bytes", self.limit);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, message));
             }
             if self.input.read_buf(&mut self.buffer).await? == 0 {
                 self.scanned = 0;
-                return Ok(not_blank(self.buffer.split()));
+                let rest = self.buffer.split();
+                return Ok(if self.skipping { None } else { not_blank(rest) });
             }
         }
     }
@@ -102,6 +113,16 @@ mod tests {
     async fn a_line_over_the_limit_is_an_error() {
         let error = lines(&[b'x'; 100_000], 10).await.unwrap_err();
         assert_eq!(error.to_string(), "a line is longer than 10 bytes");
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_line_over_the_limit_can_be_read() {
+        let text = [&[b'x'; 100_000], &b"\nnext\n"[..], &[b'y'; 100_000]].concat();
+        let mut reader = LineReader::new(&text[..], 10);
+        assert!(reader.next().await.is_err());
+        assert_eq!(reader.next().await.unwrap().unwrap(), "next");
+        assert!(reader.next().await.is_err());
+        assert_eq!(reader.next().await.unwrap(), None);
     }
 
     #[tokio::test]

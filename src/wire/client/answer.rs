@@ -17,7 +17,7 @@ use super::error::{ClientError, Refusal, refusal};
 use super::events::Events;
 use super::origin::Lease;
 use super::session::{FIRST_WAIT, LONGEST_WAIT, Session, is, unexpected_type};
-use crate::wire::message::{self, Message, View};
+use crate::wire::message::{self, Message, RequestId, View};
 
 /// How often a stream is resumed in a row without anything new coming.
 const FRUITLESS: u32 = 5;
@@ -42,7 +42,7 @@ impl Session {
         &self,
         mut lease: Lease,
         response: Response<Incoming>,
-        id: u64,
+        id: &RequestId,
         on_said: &mut (dyn FnMut(Said) + Send),
     ) -> Result<Message, ClientError> {
         if is(&response, "application/json") {
@@ -121,11 +121,11 @@ impl Session {
     async fn read_json(
         &self,
         response: Response<Incoming>,
-        id: u64,
+        id: &RequestId,
         on_said: &mut (dyn FnMut(Said) + Send),
     ) -> Result<Message, ClientError> {
         let wrong =
-            |message| ClientError::Protocol(format!("the server answered request {id} with {message:?}"));
+            |message| ClientError::Protocol(format!("the server answered request {id:?} with {message:?}"));
         match Message::parse_batch(self.collect(response.into_body()).await?)? {
             message::Incoming::Single(message) if is_answer_to(&message, id) => Ok(message),
             message::Incoming::Single(message) => Err(wrong(message)),
@@ -144,9 +144,9 @@ impl Session {
     }
 }
 
-fn is_answer_to(message: &Message, id: u64) -> bool {
+fn is_answer_to(message: &Message, id: &RequestId) -> bool {
     match message.view() {
-        View::Response { id: Some(raw), .. } => raw.parse() == Ok(id),
+        View::Response { id: Some(raw), .. } => raw == id.as_raw(),
         // An error that could not be attributed, on the stream of this request.
         View::Response { id: None, outcome: Err(_) } => true,
         _ => false,

@@ -21,7 +21,7 @@ use super::error::{ClientError, Refusal, StatusError, refusal};
 use super::events::{Events, next_of, while_reading};
 use super::origin::{Lease, Origin};
 use crate::wire::json;
-use crate::wire::message::{Message, View};
+use crate::wire::message::{Message, RequestId, View};
 use crate::wire::rpc;
 use crate::wire::server::{LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID};
 use crate::wire::version::ProtocolVersion;
@@ -38,6 +38,9 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// How long the DELETE of a session that was given up may take.
 const CLOSE_SOON: Duration = Duration::from_secs(10);
+
+/// The id of our own `initialize`.
+const FIRST_ID: u64 = 1;
 
 /// Where a session is, and what goes with every request of it.
 #[derive(Clone, Debug)]
@@ -85,6 +88,32 @@ impl Session {
         capabilities: &str,
         client_info: &str,
     ) -> Result<(Self, Message), ClientError> {
+        let params = format!(
+            r#"{{"protocolVersion":"{}","capabilities":{capabilities},"clientInfo":{client_info}}}"#,
+            ProtocolVersion::LATEST
+        );
+        let id = RequestId::number(FIRST_ID);
+        let initialize = rpc::request(FIRST_ID, "initialize", &params);
+        let (session, answer) = Self::open_for(pool, config, tracker, initialize, &id).await?;
+        if session.version.is_some() {
+            session.send(rpc::notification("notifications/initialized", None)).await?;
+        }
+        Ok((session, answer))
+    }
+
+    /// Opens a session for somebody else, whose `initialize` request, with this id, is sent as it is. They send
+    /// `notifications/initialized` themselves. Where the answer is a JSON-RPC error there is no session.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub async fn open_for(
+        pool: Pool,
+        config: ClientConfig,
+        tracker: TaskTracker,
+        initialize: ByteString,
+        id: &RequestId,
+    ) -> Result<(Self, Message), ClientError> {
         // From here on, dropped at any await or by any error, it closes what the server may have opened.
         let mut session = Self {
             pool,
@@ -94,22 +123,16 @@ impl Session {
             version: None,
             unmarked: false,
             closed: AtomicBool::new(false),
-            next_id: AtomicU64::new(1),
+            next_id: AtomicU64::new(FIRST_ID + 1),
         };
-        let id = session.next_id();
-        let params = format!(
-            r#"{{"protocolVersion":"{}","capabilities":{capabilities},"clientInfo":{client_info}}}"#,
-            ProtocolVersion::LATEST
-        );
         let lease = Lease::take(&session.config.origin);
-        let response = session.post(&lease, rpc::request(id, "initialize", &params)).await?;
+        let response = session.post(&lease, initialize).await?;
         session.id = response.headers().get(SESSION_ID).cloned();
         session.unmarked = !session.is_marked(response.headers());
         let mut ignore = |said| debug!(?said, "ignored: it came before the session was open");
         let answer = session.read_answer(lease, response, id, &mut ignore).await?;
         if let View::Response { outcome: Ok(result), .. } = answer.view() {
             session.version = Some(agreed_version(result)?);
-            session.send(rpc::notification("notifications/initialized", None)).await?;
         }
         Ok((session, answer))
     }
@@ -139,6 +162,25 @@ impl Session {
         self.request_and_watch(text, id, &mut messages_only).await
     }
 
+    /// As [`request`](Self::request), for a request of somebody else, who has chosen its id.
+    ///
+    /// # Errors
+    ///
+    /// As [`request`](Self::request).
+    pub async fn request_for(
+        &self,
+        text: ByteString,
+        id: &RequestId,
+        on_message: &mut (dyn FnMut(Message) + Send),
+    ) -> Result<Message, ClientError> {
+        let mut messages_only = |said| {
+            if let Said::Message(message) = said {
+                on_message(message);
+            }
+        };
+        self.ask(text, id, &mut messages_only).await
+    }
+
     /// As [`request`](Self::request), for whoever also wants to know when the server lets itself be asked again for the
     /// rest of the request's stream.
     ///
@@ -151,9 +193,23 @@ impl Session {
         id: u64,
         on_said: &mut (dyn FnMut(Said) + Send),
     ) -> Result<Message, ClientError> {
+        self.ask(text, &RequestId::number(id), on_said).await
+    }
+
+    async fn ask(
+        &self,
+        text: ByteString,
+        id: &RequestId,
+        on_said: &mut (dyn FnMut(Said) + Send),
+    ) -> Result<Message, ClientError> {
         let lease = Lease::take(&self.config.origin);
         let response = self.post(&lease, text).await?;
         self.read_answer(lease, response, id, on_said).await
+    }
+
+    /// The version that was agreed on; `None` where the server has refused to open a session.
+    pub fn version(&self) -> Option<ProtocolVersion> {
+        self.version
     }
 
     /// Sends a notification, or an answer to a request of the server.
