@@ -28,6 +28,11 @@ pub(super) struct InstanceSelector {
 }
 
 impl InstanceSelector {
+    /// The instance of this configuration directory, or the one in this runtime directory.
+    pub(super) fn new(config_dir: ConfigDir, runtime_dir: Option<PathBuf>) -> Self {
+        Self { config_dir, runtime_dir }
+    }
+
     /// The instance's runtime directory; there need not be one.
     pub(super) fn directory(&self, environment: &Environment) -> Result<PathBuf, Failure> {
         match self.named(environment) {

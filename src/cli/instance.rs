@@ -1,4 +1,4 @@
-//! What `serve` and `run` have in common: how an instance is started.
+//! What `serve`, `run` and `stdio` have in common: how an instance is started.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use sidegate::instance::{InstanceOptions, Network, StartError};
 use sidegate::telemetry::{LogFormat, init_logging};
 use url::Url;
 
+use super::control::InstanceSelector;
 use super::progress::progress;
 use super::{ConfigDir, Exit, Failure, OutputFormat};
 
@@ -54,6 +55,11 @@ impl InstanceArguments {
     /// Where definitions and settings are.
     pub(super) fn config_dir(&self, environment: &Environment) -> Result<PathBuf, Failure> {
         self.config_dir.resolve(environment)
+    }
+
+    /// The instance that may run already.
+    pub(super) fn selector(&self) -> InstanceSelector {
+        InstanceSelector::new(self.config_dir.clone(), self.runtime_dir.clone())
     }
 
     /// Whether nothing may be downloaded.

@@ -45,18 +45,7 @@ pub(super) enum Outcome {
 impl McpClient {
     /// Opens a session with the instance that says this of itself.
     pub(super) async fn connect(status: &Status) -> Result<Self, Failure> {
-        let uri = reachable(&status.url)?;
-        let wrong =
-            || Failure::text(Exit::Failed, format!("the instance's address is wrong: {}", status.url));
-        let authority = uri.authority().cloned().ok_or_else(wrong)?;
-        let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let mut headers = HeaderMap::new();
-        if let Some(file) = &status.token_file {
-            headers.insert(header::AUTHORIZATION, bearer(file)?);
-        }
-        // A sender that is dropped sends nowhere else.
-        let (_, origin) = watch::channel(Origin::new(authority, HeaderMap::new()));
-        let config = ClientConfig { origin, path, headers, route_marker: None, max_message: LARGEST_ANSWER };
+        let config = client_config(&status.url, status.token_file.as_deref())?;
         let tracker = TaskTracker::new();
         let info = json!({"name": "sidegate", "version": env!("CARGO_PKG_VERSION")}).to_string();
         let opening = Session::open(Pool::new(), config, tracker.clone(), "{}", &info);
@@ -151,6 +140,21 @@ impl McpClient {
         self.tracker.close();
         let _ = tokio::time::timeout(GOODBYE, self.tracker.wait()).await;
     }
+}
+
+/// How to be a client of the endpoint at `url`, whose token is in `token_file`.
+pub(super) fn client_config(url: &str, token_file: Option<&Path>) -> Result<ClientConfig, Failure> {
+    let uri = reachable(url)?;
+    let wrong = || Failure::text(Exit::Failed, format!("the instance's address is wrong: {url}"));
+    let authority = uri.authority().cloned().ok_or_else(wrong)?;
+    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let mut headers = HeaderMap::new();
+    if let Some(file) = token_file {
+        headers.insert(header::AUTHORIZATION, bearer(file)?);
+    }
+    // A sender that is dropped sends nowhere else.
+    let (_, origin) = watch::channel(Origin::new(authority, HeaderMap::new()));
+    Ok(ClientConfig { origin, path, headers, route_marker: None, max_message: LARGEST_ANSWER })
 }
 
 /// The endpoint as it is reached from here: an unspecified address stands for all, and is none to be called by.

@@ -28,6 +28,7 @@ mod serve;
 mod servers;
 mod signals;
 mod status;
+mod stdio;
 mod table;
 mod tools;
 mod validate;
@@ -59,6 +60,8 @@ enum Command {
     Serve(Box<serve::ServeArguments>),
     /// Run a command with an instance of its own
     Run(Box<run::RunArguments>),
+    /// Serve all MCP servers over stdin and stdout, for clients that start a command
+    Stdio(Box<stdio::StdioArguments>),
     /// Show a running instance, its gateway and its servers
     Status(status::StatusArguments),
     /// List the servers and where each of them stands
@@ -112,7 +115,7 @@ enum OutputFormat {
 }
 
 /// Where definitions and settings are.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 struct ConfigDir {
     /// Directory of config.yaml and mcpservers/ [default: ~/.config/sidegate]
     #[arg(long, value_name = "DIR")]
@@ -221,6 +224,7 @@ fn run(command: Command, environment: &Environment) -> Result<ExitCode, Failure>
     match command {
         Command::Serve(arguments) => serve::run(*arguments, environment),
         Command::Run(arguments) => Ok(run::run(&arguments, environment)),
+        Command::Stdio(arguments) => stdio::run(&arguments, environment),
         Command::Status(arguments) => status::run(&arguments, environment),
         Command::List(arguments) => list::run(&arguments, environment),
         Command::Get(arguments) => get::run(&arguments, environment),

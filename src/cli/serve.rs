@@ -116,8 +116,8 @@ async fn next_end(signals: &mut Signals, had_terminal: bool, rescan: &dyn Fn()) 
 }
 
 async fn say_ready(instance: &Instance, arguments: &ServeArguments) -> Result<(), Failure> {
-    if arguments.wait == Wait::Servers && tokio::time::timeout(SETTLE, instance.settled()).await.is_err() {
-        say_error(&format!("warning: not settled after {} s: {}", SETTLE.as_secs(), unsettled(instance)));
+    if arguments.wait == Wait::Servers {
+        wait_for_servers(instance).await;
     }
     let info = instance.info();
     if arguments.output == OutputFormat::Json {
@@ -147,8 +147,13 @@ async fn say_ready(instance: &Instance, arguments: &ServeArguments) -> Result<()
 
 /// Waits until every server has succeeded or failed once, and names those that have not in time.
 pub(super) async fn wait_for_servers(instance: &Instance) {
-    if tokio::time::timeout(SETTLE, instance.settled()).await.is_err() {
-        say_error(&format!("warning: not settled after {} s: {}", SETTLE.as_secs(), unsettled(instance)));
+    wait_for_servers_up_to(instance, SETTLE).await;
+}
+
+/// As [`wait_for_servers`], with another limit.
+pub(super) async fn wait_for_servers_up_to(instance: &Instance, limit: Duration) {
+    if tokio::time::timeout(limit, instance.settled()).await.is_err() {
+        say_error(&format!("warning: not settled after {} s: {}", limit.as_secs(), unsettled(instance)));
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Pid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -29,6 +30,45 @@ impl fmt::Display for Ask {
             Self::Orphaned => "the end of its parent",
         })
     }
+}
+
+/// Completes when a process has ended, or is none. Whoever knows a process by its id only makes sure afterwards that it
+/// still is the one that was meant.
+///
+/// # Errors
+///
+/// There is no such process, or it cannot be watched.
+pub(super) fn end_of(process: Pid) -> io::Result<oneshot::Receiver<()>> {
+    let descriptor = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::NONBLOCK)?;
+    watch("process", move || {
+        let mut waiting = [PollFd::new(&descriptor, PollFlags::IN)];
+        while let Err(rustix::io::Errno::INTR) = poll(&mut waiting, None) {}
+    })
+}
+
+/// Completes when nobody reads stdout any more, also while nothing is written. Never for a file.
+///
+/// # Errors
+///
+/// It cannot be watched.
+pub(super) fn end_of_stdout() -> io::Result<oneshot::Receiver<()>> {
+    let stdout = io::stdout();
+    watch("stdout", move || {
+        // Errors and hang-ups are told without being asked for.
+        let mut waiting = [PollFd::new(&stdout, PollFlags::empty())];
+        while let Err(rustix::io::Errno::INTR) = poll(&mut waiting, None) {}
+    })
+}
+
+/// Waits in a thread, as it is for one event of a whole life; it ends with the process.
+fn watch(name: &str, wait: impl FnOnce() + Send + 'static) -> io::Result<oneshot::Receiver<()>> {
+    let (sender, receiver) = oneshot::channel();
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        wait();
+        // Nobody listens any more when we are ending anyway.
+        let _ = sender.send(());
+    })?;
+    Ok(receiver)
 }
 
 /// Signals that are caught from now on.
@@ -63,20 +103,12 @@ impl Signals {
     pub(super) fn watch_parent(&mut self) -> io::Result<()> {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the process that started this one has ended");
         let parent = rustix::process::getppid().ok_or_else(gone)?;
-        let descriptor = rustix::process::pidfd_open(parent, rustix::process::PidfdFlags::NONBLOCK)?;
+        let ended = end_of(parent)?;
         // Between the two calls the parent can have ended, and its id can be another process's.
         if rustix::process::getppid() != Some(parent) {
             return Err(gone());
         }
-        // A thread, as it waits for one event of a whole life; it ends with the process.
-        let (sender, receiver) = oneshot::channel();
-        std::thread::Builder::new().name("parent".to_owned()).spawn(move || {
-            let mut waiting = [PollFd::new(&descriptor, PollFlags::IN)];
-            while let Err(rustix::io::Errno::INTR) = poll(&mut waiting, None) {}
-            // Nobody listens any more when we are ending anyway.
-            let _ = sender.send(());
-        })?;
-        self.parent = Some(receiver);
+        self.parent = Some(ended);
         Ok(())
     }
 

@@ -31,6 +31,7 @@ fn help() {
         &[],
         &["serve"],
         &["run"],
+        &["stdio"],
         &["status"],
         &["list"],
         &["get"],
@@ -80,6 +81,7 @@ fn help_of_every_command_is_a_snapshot() {
         [
             "serve",
             "run",
+            "stdio",
             "status",
             "list",
             "get",

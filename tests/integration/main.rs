@@ -60,6 +60,8 @@ mod single;
 #[cfg(test)]
 mod soak;
 #[cfg(test)]
+mod stdio;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod subprocess;

@@ -14,6 +14,7 @@ pub(crate) mod optional;
 pub(crate) mod scripted;
 pub(crate) mod sidegate;
 pub(crate) mod sse;
+pub(crate) mod stdio_client;
 pub(crate) mod upstream;
 
 mod tests;

@@ -77,7 +77,7 @@ pub(crate) struct Ended {
     /// What it printed on stdout besides the ready line.
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    directory: Arc<TempDir>,
+    pub(super) directory: Arc<TempDir>,
 }
 
 /// An instance before it is started: its files are there, its process is not. Clones share the files.
@@ -378,6 +378,14 @@ impl Builder {
         Begun { tag: self.tag, child, stdout, stderr, directory: self.directory }
     }
 
+    /// Another command of the binary on these files, which the caller starts with pipes of its own.
+    pub(super) fn command_to_start(&self, arguments: &[&str]) -> (Command, Arc<TempDir>) {
+        let mut command = self.executable();
+        command.args(arguments);
+        self.surround(&mut command);
+        (command, Arc::clone(&self.directory))
+    }
+
     fn spawn(&self) -> (Child, Output, Output) {
         let mut command = self.executable();
         command
@@ -405,6 +413,16 @@ impl Builder {
     }
 
     fn spawn_with(&self, mut command: Command) -> (Child, Output, Output) {
+        self.surround(&mut command);
+        command.stdin(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let stdout = Output::collect(child.stdout.take().unwrap());
+        let stderr = Output::collect(child.stderr.take().unwrap());
+        (child, stdout, stderr)
+    }
+
+    /// The environment of every command: nothing of ours but PATH, and the test's own directories.
+    fn surround(&self, command: &mut Command) {
         let at = |name: &str| self.directory.path().join(name);
         command
             .env_clear()
@@ -415,20 +433,15 @@ impl Builder {
             .env("SIDEGATE_TEST_TAG", self.tag.to_string())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(self.directory.path())
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
-        let stdout = Output::collect(child.stdout.take().unwrap());
-        let stderr = Output::collect(child.stderr.take().unwrap());
-        (child, stdout, stderr)
     }
 }
 
 /// What a process writes to a pipe, read as it comes so that the pipe never fills.
 #[derive(Debug)]
-struct Output {
+pub(super) struct Output {
     text: watch::Receiver<String>,
     reader: tokio::task::JoinHandle<()>,
     /// How much of the text [`first_line`](Self::first_line) has given out.
@@ -436,7 +449,7 @@ struct Output {
 }
 
 impl Output {
-    fn collect(pipe: impl AsyncRead + Send + Unpin + 'static) -> Self {
+    pub(super) fn collect(pipe: impl AsyncRead + Send + Unpin + 'static) -> Self {
         let (sender, text) = watch::channel(String::new());
         let reader = tokio::spawn(async move {
             let mut pipe = BufReader::new(pipe);
@@ -449,7 +462,7 @@ impl Output {
         Self { text, reader, taken: 0 }
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         self.text.borrow().clone()
     }
 
@@ -466,7 +479,7 @@ impl Output {
     }
 
     /// Everything that [`first_line`](Self::first_line) has not given out, up to the end of the pipe.
-    async fn finish(&mut self) -> String {
+    pub(super) async fn finish(&mut self) -> String {
         within("the end of a pipe", &mut self.reader).await.unwrap();
         self.text.borrow()[self.taken..].to_owned()
     }
@@ -478,7 +491,7 @@ pub(crate) fn binary() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_sidegate").into(), PathBuf::from)
 }
 
-fn send(child: &Child, signal: rustix::process::Signal) {
+pub(super) fn send(child: &Child, signal: rustix::process::Signal) {
     let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
     rustix::process::kill_process(pid.expect("it still runs"), signal).unwrap();
 }
@@ -495,6 +508,6 @@ fn write_definition(directory: &Path, name: &str, text: &str) {
 }
 
 #[expect(clippy::print_stderr, reason = "the reader of a failed test needs it")]
-fn show(stderr: &str) {
+pub(super) fn show(stderr: &str) {
     eprintln!("--- stderr of sidegate ---\n{stderr}--- end of stderr ---");
 }
