@@ -46,7 +46,7 @@ pub(super) fn shared_tools(servers: &BTreeMap<ServerName, Member>) -> (Vec<Famil
             continue;
         }
         // By tool, the servers that have it, in the order in which the first of them lists it.
-        let mut tools: Vec<(&str, Vec<(&ServerName, &Member, &Item)>)> = Vec::new();
+        let mut tools: Vec<(&str, Vec<Having<'_>>)> = Vec::new();
         for (server, member, _) in &members {
             for item in member.offer.lists[Kind::Tool].items.iter() {
                 match tools.iter_mut().find(|(key, _)| *key == item.key) {
@@ -69,6 +69,9 @@ pub(super) fn shared_tools(servers: &BTreeMap<ServerName, Member>) -> (Vec<Famil
     }
     (shared, problems)
 }
+
+/// A server that has a tool, and how it describes it.
+type Having<'a> = (&'a ServerName, &'a Member, &'a Item);
 
 fn share(
     family: &str,

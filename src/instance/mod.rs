@@ -151,7 +151,7 @@ impl Instance {
         } = options;
         let started = (SystemTime::now(), Instant::now());
         check_supported(&settings)?;
-        let token = settings.aggregator.token_file.value.as_deref().map(Token::read).transpose()?;
+        let token = settings.aggregator.token_file.value.as_deref().map(Token::read_or_create).transpose()?;
         let (listener, address) = listen(settings.listen.value).await?;
         let runtime_dir = match ephemeral {
             true => {

@@ -1,6 +1,6 @@
 //! The token that clients must send where one is set.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,27 @@ use sha2::{Digest as _, Sha256};
 /// Shorter tokens can be guessed.
 const SHORTEST: usize = 16;
 
+/// Random bytes of a token that is made here.
+const CREATED: usize = 32;
+
 /// A bearer token (RFC 6750), as its digest: what is not here cannot leak from here.
 pub(super) struct Token([u8; 32]);
 
 impl Token {
+    /// Reads the token from a file. Where there is no such file it gets a token that nobody can guess, for this user only.
+    pub(super) fn read_or_create(path: &Path) -> Result<Self, TokenError> {
+        match Self::read(path) {
+            Err(TokenError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                create(path).map_err(|source| TokenError::Create { path: path.to_owned(), source })?;
+                // Another instance may have been faster: its token is everybody's.
+                Self::read(path)
+            }
+            read => read,
+        }
+    }
+
     /// Reads the token from a file, white space around it left out.
-    pub(super) fn read(path: &Path) -> Result<Self, TokenError> {
+    fn read(path: &Path) -> Result<Self, TokenError> {
         let failed = |source| TokenError::Read { path: path.to_owned(), source };
         let text = std::fs::read_to_string(path).map_err(failed)?;
         if std::fs::metadata(path).map_err(failed)?.mode() & 0o077 != 0 {
@@ -40,13 +55,36 @@ impl Token {
     }
 }
 
-/// Whether an instance could use the token in this file.
+/// Writes a new token. A file that is there by then stays as it is.
+fn create(path: &Path) -> io::Result<()> {
+    let mut bytes = [0; CREATED];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    // Readable by this user only from the start, and under its name only as a whole.
+    let mut file = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))?;
+    writeln!(file, "{}", hex::encode(bytes))?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an instance could use this token file; `false` where it would have to be written first.
 ///
 /// # Errors
 ///
 /// [`TokenError`]
-pub fn check_token_file(path: &Path) -> Result<(), TokenError> {
-    Token::read(path).map(drop)
+pub fn check_token_file(path: &Path) -> Result<bool, TokenError> {
+    match Token::read(path) {
+        Ok(_) => Ok(true),
+        Err(TokenError::Read { source, .. })
+            if source.kind() == io::ErrorKind::NotFound && path.parent().is_some_and(Path::is_dir) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Why a token file cannot be used.
@@ -56,6 +94,14 @@ pub enum TokenError {
     /// It cannot be read.
     #[error("the token file {} cannot be read", .path.display())]
     Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is none, and it cannot be written.
+    #[error("the token file {} cannot be written", .path.display())]
+    Create {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -110,6 +156,25 @@ mod tests {
         ] {
             assert!(!is_in(wrong), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_written_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        assert!(!check_token_file(&path).unwrap());
+        Token::read_or_create(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.trim().len(), 2 * CREATED);
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        assert!(check_token_file(&path).unwrap());
+
+        create(&path).unwrap();
+        Token::read_or_create(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "what is there stays");
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1);
+        let nowhere = Token::read_or_create(&directory.path().join("none/token"));
+        assert!(matches!(nowhere, Err(TokenError::Create { .. })));
     }
 
     #[test]

@@ -99,6 +99,32 @@ pub fn is_empty_object(object: &str) -> bool {
         .is_some_and(|inner| inner.trim().is_empty())
 }
 
+/// Whether objects and arrays are nested deeper than `limit` in `text`, which need not be JSON.
+pub fn is_deeper_than(text: &[u8], limit: usize) -> bool {
+    // Nearly everything has fewer brackets than that: counting them is quick.
+    if memchr::memchr2_iter(b'[', b'{', text).nth(limit).is_none() {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > limit {
+                    return true;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
 /// The raw texts of the elements of a JSON array.
 ///
 /// # Errors
@@ -234,6 +260,23 @@ mod tests {
             assert_eq!(splice(object, [(span(object, piece), "")]), without);
         }
         assert_eq!(member_to_remove(r#"{"b":{"a":1}}"#, "a").unwrap(), None);
+    }
+
+    #[test]
+    fn depth_is_that_of_objects_and_arrays_only() {
+        for (text, depth) in [
+            ("7", 0),
+            (r#"{"a":[1,[2]],"b":[[3]]}"#, 3),
+            (r#"["[[[[","\\\"[[[[",[]]"#, 2),
+            (r#"["\\\\",[[]]]"#, 3),
+            ("[[[[", 4),
+            ("]]]][", 1),
+        ] {
+            assert!(!is_deeper_than(text.as_bytes(), depth), "{text}");
+            assert!(depth == 0 || is_deeper_than(text.as_bytes(), depth - 1), "{text}");
+        }
+        let flat = format!("[{}[]]", "{},".repeat(1000));
+        assert!(is_deeper_than(flat.as_bytes(), 1) && !is_deeper_than(flat.as_bytes(), 2));
     }
 
     #[test]

@@ -54,6 +54,8 @@ mod resolver;
 #[cfg(test)]
 mod run;
 #[cfg(test)]
+mod security;
+#[cfg(test)]
 mod shutdown;
 #[cfg(test)]
 mod single;

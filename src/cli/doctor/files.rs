@@ -98,7 +98,10 @@ pub(super) fn settings(settings: &Settings, config_dir: &Path) -> Vec<Finding> {
     });
     if let Some(file) = &settings.aggregator.token_file.value {
         findings.push(match check_token_file(file) {
-            Ok(()) => Finding::ok("token file", file.display().to_string()),
+            Ok(true) => Finding::ok("token file", file.display().to_string()),
+            Ok(false) => {
+                Finding::ok("token file", format!("{}, which the next start writes", file.display()))
+            }
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
                 Finding::problem(

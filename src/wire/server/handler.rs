@@ -17,6 +17,7 @@ use super::session::{Entry, NoSlot, SessionHandle, SessionId, Table};
 use super::{
     Endpoint, LAST_EVENT_ID, Opened, PROTOCOL_VERSION, Reply, RequestContext, SESSION_ID, ServerConfig,
 };
+use crate::wire::json::is_deeper_than;
 use crate::wire::message::{Incoming, Message, View};
 use crate::wire::rpc::RpcError;
 use crate::wire::sse;
@@ -29,6 +30,10 @@ const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 /// How much of a body that is too large is read on, and for how long, so that its client gets to know.
 const DISCARDED_BYTES: usize = 64 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(5);
+
+/// How deep objects and arrays of a message may be nested. Servers behind us often read no deeper (`serde_json`: 127), and then
+/// cannot even say whose message it was; some read on until their stack ends.
+const DEEPEST: usize = 127;
 
 /// A streamable HTTP server: one endpoint and its sessions.
 #[derive(Debug)]
@@ -115,6 +120,10 @@ impl<E: Endpoint> StreamableHttp<E> {
             return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, RpcError::INVALID_REQUEST, why));
         }
         let body = self.read(&context.headers, body).await?;
+        if is_deeper_than(&body, DEEPEST) {
+            let why = format!("the message is nested deeper than {DEEPEST} levels");
+            return Err(refuse(StatusCode::BAD_REQUEST, RpcError::INVALID_REQUEST, &why));
+        }
         let incoming = Message::parse_batch(body)
             .map_err(|error| Box::new(refusal(StatusCode::BAD_REQUEST, &RpcError::from(&error))))?;
         let Era::Session { version } = era(&context.headers)?;

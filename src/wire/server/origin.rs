@@ -138,6 +138,18 @@ mod tests {
     #[case(&["localhost"], &["file://localhost"], false)]
     #[case(&["localhost"], &["http://localhost", "http://localhost"], false)]
     #[case(&["localhost:evil"], &[], false)]
+    #[case(&["localhost."], &[], false)]
+    #[case(&["user@localhost"], &[], false)]
+    #[case(&["127.0.0.1.evil.example:80"], &[], false)]
+    #[case(&["[::2]:8090"], &[], false)]
+    #[case(&["[::1]evil:8090"], &[], false)]
+    #[case(&["::1"], &[], false)]
+    #[case(&[""], &[], false)]
+    #[case(&["localhost"], &["http://[::1]:5173"], true)]
+    #[case(&["localhost"], &["http://[::2]"], false)]
+    #[case(&["localhost"], &["http://localhost:8090/path"], false)]
+    #[case(&["localhost"], &["localhost"], false)]
+    #[case(&["localhost"], &[""], false)]
     fn loopback_names_only(
         #[case] host: &[&'static str],
         #[case] origin: &[&'static str],
