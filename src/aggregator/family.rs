@@ -76,7 +76,7 @@ type Having<'a> = (&'a ServerName, &'a Member, &'a Item);
 fn share(
     family: &str,
     argument: &str,
-    having: &[(&ServerName, &Member, &Item)],
+    having: &[Having<'_>],
 ) -> Result<FamilyTool, NotShared> {
     let Some(((_, _, first), others)) = having.split_first() else { return Err(NotShared::Schema) };
     let described = described(first);

@@ -65,16 +65,16 @@ pub(super) struct OwnSession {
     cell: Mutex<Arc<Cell>>,
 }
 
-/// One session, opened once.
+/// One session, opened once. It outlives its way, and must not keep what that keeps.
 #[derive(Debug)]
 struct Cell {
-    isolation: Arc<Isolation>,
+    is_over: CancellationToken,
     upstream: OnceCell<Arc<Upstream>>,
 }
 
 impl Cell {
-    fn new(isolation: Arc<Isolation>) -> Arc<Self> {
-        Arc::new(Self { isolation, upstream: OnceCell::new() })
+    fn new(isolation: &Isolation) -> Arc<Self> {
+        Arc::new(Self { is_over: isolation.is_over.clone(), upstream: OnceCell::new() })
     }
 }
 
@@ -88,8 +88,8 @@ impl OwnSession {
     fn usable(&self, isolation: &Arc<Isolation>) -> Arc<Cell> {
         let mut cell = lock(&self.cell);
         let is_lost = cell.upstream.get().is_some_and(|upstream| upstream.is_lost());
-        if is_lost || cell.isolation.is_over.is_cancelled() {
-            *cell = Cell::new(Arc::clone(isolation));
+        if is_lost || cell.is_over.is_cancelled() {
+            *cell = Cell::new(isolation);
         }
         Arc::clone(&cell)
     }
@@ -117,7 +117,7 @@ impl OwnSessions {
         if let Some(level) = client.level.get() {
             ledger.level.set(level);
         }
-        let cell = Mutex::new(Cell::new(Arc::clone(isolation)));
+        let cell = Mutex::new(Cell::new(isolation));
         let own = Arc::new(OwnSession { link: wanted, ledger, cell });
         sessions.push(Arc::clone(&own));
         own
@@ -186,7 +186,13 @@ impl Link {
             return Ok(Arc::clone(upstream));
         }
         // A task of its own: a call that is cancelled must not leave half a session behind, which nobody can close.
-        let opening = open_once(Arc::clone(self), Arc::clone(client), Arc::clone(&own.ledger), cell);
+        let opening = open_once(
+            Arc::clone(self),
+            Arc::clone(client),
+            Arc::clone(&own.ledger),
+            cell,
+            Arc::clone(&isolation),
+        );
         let opened = isolation.dialer.tracker.spawn(self.own_sessions().track_future(opening)).await;
         match opened {
             Ok(Ok(upstream)) => Ok(upstream),
@@ -203,8 +209,8 @@ async fn open_once(
     client: Arc<Client>,
     ledger: Arc<Ledger>,
     cell: Arc<Cell>,
+    isolation: Arc<Isolation>,
 ) -> Result<Arc<Upstream>, String> {
-    let isolation = &cell.isolation;
     let opening = async {
         let us = format!(r#"{{"name":"sidegate","version":"{}"}}"#, env!("CARGO_PKG_VERSION"));
         let introduction = Introduction {
@@ -213,7 +219,7 @@ async fn open_once(
         };
         let upstream = Upstream::open(&link, ledger, introduction, isolation.dialer.clone()).await?;
         upstream.restore();
-        let keeping = keep(Arc::clone(&client), Arc::clone(&upstream), Arc::clone(isolation));
+        let keeping = keep(Arc::clone(&client), Arc::clone(&upstream), Arc::clone(&isolation));
         // Counted with the way, so that whoever retires it can wait.
         isolation.dialer.tracker.spawn(link.own_sessions().track_future(keeping));
         Ok(upstream)
