@@ -73,11 +73,7 @@ pub(super) fn shared_tools(servers: &BTreeMap<ServerName, Member>) -> (Vec<Famil
 /// A server that has a tool, and how it describes it.
 type Having<'a> = (&'a ServerName, &'a Member, &'a Item);
 
-fn share(
-    family: &str,
-    argument: &str,
-    having: &[Having<'_>],
-) -> Result<FamilyTool, NotShared> {
+fn share(family: &str, argument: &str, having: &[Having<'_>]) -> Result<FamilyTool, NotShared> {
     let Some(((_, _, first), others)) = having.split_first() else { return Err(NotShared::Schema) };
     let described = described(first);
     if others.iter().any(|(_, _, other)| self::described(other) != described) {

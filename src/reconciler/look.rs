@@ -354,7 +354,10 @@ impl Look {
                     }
                 }
             }
-            Order::Rest(name, done) => self.ends.push((name, done)),
+            Order::Rest(name, done) if self.is_wanted(&name) || self.held.has(&name) => {
+                self.ends.push((name, done));
+            }
+            Order::Rest(name, done) => self.tell_end(&name, done),
         }
     }
 
@@ -411,22 +414,35 @@ impl Look {
                 self.wait_to_apply(&reason);
             }
         }
-        let (held, servers) = (&self.held, &self.servers);
-        self.ends.retain(|(name, _)| !matches!(servers.get(name), Some(Server::Active(_))));
-        for (name, done) in self.ends.extract_if(.., |(name, _)| !held.has(name)) {
-            let children = self.ending.get(&name).cloned();
-            self.shared.tracker.spawn(async move {
-                if let Some(children) = children {
-                    children.wait().await;
-                }
-                // Whoever asked may have lost interest.
-                let _ = done.send(());
-            });
+        for (name, done) in std::mem::take(&mut self.ends) {
+            if self.is_wanted(&name) {
+                // Dropped: somebody else wants it to run.
+            } else if self.held.has(&name) {
+                self.ends.push((name, done));
+            } else {
+                self.tell_end(&name, done);
+            }
         }
         self.progress.send_if_modified(|progress| {
             let first = *progress != Progress::Done;
             *progress = Progress::Done;
             first
+        });
+    }
+
+    fn is_wanted(&self, name: &ServerName) -> bool {
+        matches!(self.servers.get(name), Some(Server::Active(_)))
+    }
+
+    /// Answers who waits for the end of a server whose sessions are closed, when its processes have ended.
+    fn tell_end(&self, name: &ServerName, done: oneshot::Sender<()>) {
+        let children = self.ending.get(name).cloned();
+        self.shared.tracker.spawn(async move {
+            if let Some(children) = children {
+                children.wait().await;
+            }
+            // Whoever asked may have lost interest.
+            let _ = done.send(());
         });
     }
 

@@ -121,13 +121,15 @@ impl Operator {
     /// See [`OperateError`].
     pub async fn stop(&self, name: &str) -> Result<Done, OperateError> {
         let (name, state) = self.find(name)?;
-        if state.is_resting() {
-            return Ok(Done::AlreadyStopped);
+        let rested = state.is_resting();
+        if !rested {
+            self.suspend(&name, true).await?;
         }
-        self.suspend(&name, true).await?;
         let (sender, done) = oneshot::channel();
         self.order(Order::Rest(name.clone(), sender))?;
         match done.await {
+            // It may have been on its way out still.
+            Ok(()) if rested => Ok(Done::AlreadyStopped),
             Ok(()) => Ok(Done::Stopped),
             Err(_) => {
                 self.look().await?;

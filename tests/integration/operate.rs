@@ -277,3 +277,24 @@ async fn a_restart_is_of_what_runs_and_not_of_what_was_refused() {
     assert_eq!(done(&sidegate, "restart", "near").await, "Successfully restarted service 'near'");
     assert_eq!(everything(&sidegate).len(), 2);
 }
+
+/// Whoever says `stopped` has seen the last process go, whoever asked first.
+#[tokio::test]
+async fn a_second_stop_waits_for_what_the_first_one_ends() {
+    let sidegate =
+        Sidegate::builder().definition("near", &example("everything", &[])).wait_for_servers().start().await;
+    let client = McpClient::connect(sidegate.url()).await;
+    let slow = client.start("tools/call", json!({"name": "x_near_sleep", "arguments": {"ms": 1500}})).await;
+    let first = tokio::spawn({
+        let arguments = ["stop", "near", "--runtime-dir"];
+        let mut command = Command::new(binary());
+        command.args(arguments).arg(&sidegate.ready.runtime_dir).stdin(Stdio::null());
+        async move { command.output().await }
+    });
+    eventually("the end of its tools", async || client.tool_names().await.is_empty().then_some(())).await;
+    assert_eq!(done(&sidegate, "stop", "near").await, "Service 'near' is already stopped");
+    assert_eq!(everything(&sidegate), []);
+    assert_eq!(slow.response().await.value()["structuredContent"], json!({"slept": 1500}));
+    let output = within("the first stop", first).await.unwrap().unwrap();
+    assert_eq!(output.stdout, b"Successfully stopped service 'near'\n");
+}
