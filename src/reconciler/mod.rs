@@ -19,7 +19,7 @@
 //!
 //! Invariants: a directory that cannot be read changes nothing; a file that has become wrong does not stop the server
 //! that runs; a server is dialled only through a route that is in force; the route of a session stays until the session
-//! is closed; a session that works is closed only when its successor works, unless the operator says so.
+//! is closed; a session that works is closed only when its successor works or is known not to, unless the operator says so.
 //!
 //! Knows nothing of the wire format.
 
