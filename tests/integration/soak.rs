@@ -26,6 +26,9 @@ fn show(table: &str) {
     eprintln!("{table}");
 }
 
+/// How long a call may take while something is being started again.
+const CALL_LIMIT: Duration = Duration::from_secs(5);
+
 /// Who is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Victim {
@@ -120,7 +123,10 @@ async fn round(builder: Builder, victim: Victim, tally: &mut Tally) {
         kill_process(old, Signal::KILL).unwrap();
         eventually("calls as before", async || {
             tally.calls += 1;
-            works().await.map_err(|error| tally.failed.push(error)).ok()
+            // One that was in flight at the kill may be lost, and has no limit of its own; whoever calls next is answered.
+            let answer = tokio::time::timeout(CALL_LIMIT, works()).await;
+            let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {CALL_LIMIT:?}")));
+            answer.map_err(|error| tally.failed.push(error)).ok()
         })
         .await;
         tally.slowest = tally.slowest.max(killed.elapsed());
