@@ -48,6 +48,8 @@ mod protocol;
 #[cfg(test)]
 mod proxies;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod reloads;
 #[cfg(test)]
 mod resolver;

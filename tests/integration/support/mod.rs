@@ -8,6 +8,7 @@
 
 pub(crate) mod definitions;
 pub(crate) mod forwarder;
+pub(crate) mod generated;
 pub(crate) mod leaks;
 pub(crate) mod mcp_client;
 pub(crate) mod optional;
