@@ -20,7 +20,8 @@ fn leaves(root: &Value, schema: &Value, path: &str, into: &mut Vec<Leaf>) {
     for (name, property) in schema["properties"].as_object().unwrap() {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         let target = property["$ref"].as_str().map(|reference| {
-            root.pointer(reference.strip_prefix('#').unwrap()).unwrap_or_else(|| panic!("{path}: {reference}"))
+            root.pointer(reference.strip_prefix('#').unwrap())
+                .unwrap_or_else(|| panic!("{path}: {reference}"))
         });
         let of = |key: &str| property.get(key).or_else(|| target.and_then(|target| target.get(key)));
         if of("properties").is_some() {
@@ -28,7 +29,9 @@ fn leaves(root: &Value, schema: &Value, path: &str, into: &mut Vec<Leaf>) {
             continue;
         }
         into.push(Leaf {
-            type_: type_of(property).or_else(|| type_of(target?)).unwrap_or_else(|| panic!("{path}: no type")),
+            type_: type_of(property)
+                .or_else(|| type_of(target?))
+                .unwrap_or_else(|| panic!("{path}: no type")),
             default: of("default").map(|value| format!("`{value}`")).unwrap_or_default(),
             description: of("description")
                 .and_then(Value::as_str)
@@ -74,7 +77,9 @@ fn settings() {
     for Leaf { path, type_, default, description } in &found {
         writeln!(text, "| `{path}` | {type_} | {default} | {description} |").unwrap();
     }
-    text.push_str("\n## Variables and flags\n\n| key | variable | flag of `sidegate serve` |\n| --- | --- | --- |\n");
+    text.push_str(
+        "\n## Variables and flags\n\n| key | variable | flag of `sidegate serve` |\n| --- | --- | --- |\n",
+    );
     for key in config::keys::ALL {
         let flag = key.flag.map(|flag| format!("`{flag}`")).unwrap_or_default();
         writeln!(text, "| `{}` | `{}` | {flag} |", key.path, key.variable).unwrap();

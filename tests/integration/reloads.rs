@@ -1,14 +1,12 @@
 //! Calls to servers that nobody touches, while the gateway takes over one configuration after the other.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
 use rstest::rstest;
 use serde_json::json;
 
 use super::support::definitions::{example, remote, with};
+use super::support::load::Load;
 use super::support::optional::Through;
-use super::support::{McpClient, Upstream, eventually, within};
+use super::support::{McpClient, Upstream, eventually};
 
 const CLIENTS: usize = 8;
 const CHANGES: usize = 10;
@@ -35,42 +33,20 @@ async fn no_call_is_lost_while_other_definitions_change(
     };
     let before = pids().await;
 
-    let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|number| {
-            let (url, stop, calls) = (sidegate.url().to_owned(), Arc::clone(&stop), Arc::clone(&calls));
-            tokio::spawn(async move {
-                let client = McpClient::connect(&url).await;
-                let tool = ["x_near_echo", "x_far_echo"][number % 2];
-                let mut count = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    let payload = format!("{number}-{count}");
-                    let answer = client.call(tool, json!({"payload": payload})).await;
-                    assert!(answer.raw().contains(&payload), "{tool}: {answer:?}");
-                    count += 1;
-                    calls.fetch_add(1, Ordering::Relaxed);
-                }
-            })
-        })
-        .collect();
-
+    let load = Load::start(sidegate.url(), CLIENTS, ["x_near_echo", "x_far_echo"]);
     for number in 0..CHANGES {
-        let reached = calls.load(Ordering::Relaxed) + CLIENTS;
         // Another URL means another route, and so another generation.
         let other = remote(&format!("{}?change={number}", far.url));
         sidegate.write_definition("other", &with(other, &format!("toolPrefix: o{number}")));
         let tool = format!("x_o{number}_pid");
         eventually("the changed server", async || {
-            assert!(clients.iter().all(|client| !client.is_finished()), "a call was lost");
+            load.check();
             watcher.call(&tool, json!({})).await.envelope().result.is_some().then_some(())
         })
         .await;
-        eventually("calls", async || (calls.load(Ordering::Relaxed) >= reached).then_some(())).await;
+        load.goes_on().await;
     }
-    stop.store(true, Ordering::Relaxed);
-    for client in clients {
-        within("a client", client).await.unwrap();
-    }
+    load.end().await;
     assert_eq!(pids().await, before, "sessions were opened again");
     let generations = sidegate.stderr().matches("gateway configuration in force").count();
     assert!(generations > CHANGES, "only {generations} generations");

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::json;
 use sidegate::binary_resolver::Event;
@@ -11,6 +10,7 @@ use sidegate::environment::Environment;
 use sidegate::instance::{Instance, InstanceOptions, Network, NewGateway};
 use tempfile::TempDir;
 
+use super::support::load::Load;
 use super::support::optional::real_agentgateway;
 use super::support::{McpClient, Upstream, example_path, within};
 
@@ -71,38 +71,10 @@ async fn swap_under_load(first: NewGateway, others: &[NewGateway]) {
     };
     let before = pids().await;
 
-    let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|number| {
-            let (url, stop, calls) = (url.clone(), Arc::clone(&stop), Arc::clone(&calls));
-            tokio::spawn(async move {
-                let client = McpClient::connect(&url).await;
-                let tool = ["x_child_echo", "x_remote_echo"][number % 2];
-                let mut count = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    let payload = format!("{number}-{count}");
-                    let answer = client.call(tool, json!({"payload": payload})).await;
-                    assert!(answer.raw().contains(&payload), "{tool}: {answer:?}");
-                    count += 1;
-                    calls.fetch_add(1, Ordering::Relaxed);
-                }
-                client.delete().await;
-            })
-        })
-        .collect();
-
+    let load = Load::start(&url, CLIENTS, ["x_child_echo", "x_remote_echo"]);
     let mut last_pid = instance.gateway().borrow().pid.expect("it runs");
     for number in 0..SWAPS {
-        // Every client has called since the last swap.
-        let reached = calls.load(Ordering::Relaxed) + CLIENTS;
-        within("calls", async {
-            while calls.load(Ordering::Relaxed) < reached
-                && clients.iter().all(|client| !client.is_finished())
-            {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        load.goes_on().await;
         let next = others[number % others.len()].clone();
         let info = within("a swap", instance.replace_gateway(next, "test")).await.unwrap();
         let pid = info.pid.expect("it runs");
@@ -110,10 +82,7 @@ async fn swap_under_load(first: NewGateway, others: &[NewGateway]) {
         assert!(!Path::new(&format!("/proc/{last_pid}")).exists(), "the old gateway still runs");
         last_pid = pid;
     }
-    stop.store(true, Ordering::Relaxed);
-    for client in clients {
-        within("a client", client).await.unwrap();
-    }
+    load.end().await;
     assert_eq!(pids().await, before, "sessions were opened again");
     drop(watcher);
     let report = within("the shutdown", instance.shutdown()).await;

@@ -10,6 +10,7 @@ pub(crate) mod definitions;
 pub(crate) mod forwarder;
 pub(crate) mod generated;
 pub(crate) mod leaks;
+pub(crate) mod load;
 pub(crate) mod mcp_client;
 pub(crate) mod optional;
 pub(crate) mod scripted;
