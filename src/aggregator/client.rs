@@ -25,6 +25,7 @@ use crate::wire::message::RequestId;
 use crate::wire::rpc::{self, RpcError};
 use crate::wire::server::SessionHandle;
 use crate::wire::stream::{EventStream, Weight};
+use crate::wire::version::ProtocolVersion;
 
 /// Requests of one client that may be under way at once; more are refused.
 const MOST_CALLS: usize = 4096;
@@ -42,6 +43,9 @@ pub struct Client {
     pub(super) number: u64,
     pub(super) scope: Scope,
     pub(super) handle: SessionHandle,
+    /// The id of its session, hashed: what may be told of it.
+    pub(super) hashed_session: Arc<str>,
+    pub(super) version: ProtocolVersion,
     pub(super) declared: Declared,
     /// What servers want to know of it.
     pub(super) asked: Asked,
@@ -105,6 +109,7 @@ impl Client {
         number: u64,
         scope: Scope,
         handle: SessionHandle,
+        version: ProtocolVersion,
         declared: Declared,
         catalogue: &Catalogue,
     ) -> Arc<Self> {
@@ -112,7 +117,9 @@ impl Client {
         Arc::new(Self {
             number,
             scope,
+            hashed_session: handle.id().hashed(),
             handle,
+            version,
             declared,
             asked: Asked::default(),
             level: LevelCell::default(),

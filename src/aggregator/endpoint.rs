@@ -13,6 +13,7 @@ use super::catalogue::Catalogue;
 use super::client::{Client, Clients};
 use super::declared::Declared;
 use super::elicitations;
+use super::observed::{self, outcome_of_error, outcome_of_result};
 use super::offer::Kind;
 use super::registry::Registry;
 use super::relay::Relay;
@@ -21,6 +22,7 @@ use super::route::Route;
 use super::scope::Scope;
 use super::{tasks, uris};
 use crate::mcpserver::ServerName;
+use crate::telemetry::calls::{Call as Observed, CallLog, Outcome};
 use crate::wire::json;
 use crate::wire::message::{Message, RequestId, View};
 use crate::wire::rpc::{self, RpcError};
@@ -48,12 +50,25 @@ pub struct Aggregate {
     /// Set when the instance is stopping: no new calls.
     stopping: CancellationToken,
     in_flight: watch::Sender<usize>,
+    calls: Arc<CallLog>,
 }
 
 impl Aggregate {
     /// The aggregate of what `registry` holds. After `stopping` new calls are refused.
     pub fn new(registry: Arc<Registry>, stopping: CancellationToken) -> Self {
-        Self { registry, stopping, in_flight: watch::Sender::new(0) }
+        let calls = CallLog::new(Vec::new(), false);
+        Self { registry, stopping, in_flight: watch::Sender::new(0), calls }
+    }
+
+    /// As it is, with calls that are told to `calls`.
+    #[must_use]
+    pub fn with_calls(self, calls: Arc<CallLog>) -> Self {
+        Self { calls, ..self }
+    }
+
+    /// The calls under way, and the last that have ended.
+    pub fn calls(&self) -> &Arc<CallLog> {
+        &self.calls
     }
 
     /// Waits until no call is under way.
@@ -91,7 +106,7 @@ impl Aggregate {
         let _ = stop.run_until_cancelled(announcing).await;
     }
 
-    /// Calls a tool of our own; `None` where it is not one.
+    /// Calls a tool of our own, which gives its result; `None` where it is not one.
     fn call_local<'a>(
         &'a self,
         client: &Client,
@@ -100,11 +115,11 @@ impl Aggregate {
         if request.method != "tools/call" || client.scope != Scope::All {
             return None;
         }
-        let (id, name) = (request.id, json::string(request.name?)?);
+        let name = json::string(request.name?)?;
         let call = self.registry.local()?.call(&name, request.arguments.unwrap_or("{}"))?;
         Some(async move {
             let _counted = InFlight::new(&self.in_flight);
-            rpc::result(id, &call.await)
+            call.await
         })
     }
 
@@ -114,6 +129,7 @@ impl Aggregate {
         client: &Arc<Client>,
         request: &ClientRequest<'_>,
         reply: &Reply,
+        observed: &Observed,
     ) -> Option<Result<ByteString, RpcError>> {
         if request.method == "ping" {
             return Some(Ok(rpc::result(request.id, "{}")));
@@ -136,7 +152,9 @@ impl Aggregate {
             return Some(Err(RpcError::new(RpcError::UPSTREAM, "sidegate is stopping")));
         }
         if let Some(call) = self.call_local(client, request) {
-            return client.closed.run_until_cancelled(call).await.map(Ok);
+            let answer = client.closed.run_until_cancelled(call).await?;
+            observed.ends(outcome_of_result(request.method, &answer), None);
+            return Some(Ok(rpc::result(request.id, &answer)));
         }
         let route = match Route::of(request, client, &catalogue) {
             Ok(route) => route,
@@ -144,10 +162,11 @@ impl Aggregate {
         };
         // Calls can take long: the snapshot they were routed by should not.
         drop(catalogue);
+        observed.routed(route.link.server());
         let answer = match request.method {
-            "resources/subscribe" => self.subscribe(client, request, &route, reply).await,
-            "resources/unsubscribe" => self.unsubscribe(client, request, &route, reply).await,
-            _ => self.carry(client, request, &route, reply).await,
+            "resources/subscribe" => self.subscribe(client, request, &route, reply, observed).await,
+            "resources/unsubscribe" => self.unsubscribe(client, request, &route, reply, observed).await,
+            _ => self.carry(client, request, &route, reply, observed).await,
         };
         Some(answer?.map(|answer| answer.text))
     }
@@ -159,6 +178,7 @@ impl Aggregate {
         request: &ClientRequest<'_>,
         route: &Route,
         reply: &Reply,
+        observed: &Observed,
     ) -> Option<Result<Answer, RpcError>> {
         let under_way = match client.begin(request, &route.link, reply.stream()) {
             Ok(under_way) => under_way,
@@ -166,7 +186,8 @@ impl Aggregate {
         };
         let call = &under_way.call;
         let _counted = InFlight::new(&self.in_flight);
-        let answer = match (Relay { request, edits: &route.edits, client, call, reply }).run().await? {
+        let relay = Relay { request, edits: &route.edits, client, call, reply, observed };
+        let answer = match relay.run().await? {
             Ok(answer) => answer,
             Err(error) => return Some(Err(error)),
         };
@@ -175,12 +196,15 @@ impl Aggregate {
         }
         Some(Ok(match answer.view() {
             View::Response { id, outcome: Err(error) } => {
+                let (outcome, message) = outcome_of_error(error);
+                observed.ends(outcome, message.as_deref());
                 elicitations::remember(client, call, error);
                 // An error without an id is one that the server could not attribute; it came as the answer to this call.
                 let text = id.map_or_else(|| rpc::error(request.id, error), |_| answer.with_id(request.id));
                 Answer { text, is_error: true }
             }
             View::Response { outcome: Ok(result), .. } => {
+                observed.ends(outcome_of_result(request.method, result), None);
                 Answer { text: self.exposed(client, request, route, &answer, result), is_error: false }
             }
             _ => Answer { text: answer.with_id(request.id), is_error: false },
@@ -261,7 +285,7 @@ impl Endpoint for Aggregate {
         let result = format!(r#"{{"protocolVersion":"{version}",{}}}"#, introduce(&scope, &catalogue)?);
         let client = self
             .clients()
-            .enter(|number| Client::new(number, scope, handle.clone(), declared, &self.catalogue()));
+            .enter(|number| Client::new(number, scope, handle.clone(), version, declared, &self.catalogue()));
         debug!(session = ?handle.id(), %version, "a client has connected");
         Ok(Opened { session: client, response: rpc::result(id, &result), version })
     }
@@ -275,7 +299,18 @@ impl Endpoint for Aggregate {
     ) {
         let View::Request { id, .. } = request.view() else { return };
         let answer = match ClientRequest::parse(&request) {
-            Ok(request) => self.answer(session, &request, &reply).await,
+            Ok(request) => {
+                let observed = self.calls.begin(observed::begin(session, &request, None));
+                let answer = self.answer(session, &request, &reply, &observed).await;
+                match &answer {
+                    Some(Ok(_)) => observed.ends(Outcome::Ok, None),
+                    Some(Err(error)) => {
+                        observed.ends(Outcome::Error { code: error.code.into() }, Some(&error.message));
+                    }
+                    None => observed.ends(Outcome::Cancelled, None),
+                }
+                answer
+            }
             Err(error) => Some(Err(error)),
         };
         if let Some(answer) = answer {

@@ -15,6 +15,7 @@
 //! | `said` | what servers say besides their answers, and whom it is for |
 //! | [`own`] | sessions that a client shares with nobody |
 //! | `ledger` | who subscribed, which log level is wanted, whose task it is: what outlives sessions |
+//! | `observed` | what is told of a call to whoever observes calls |
 //! | `request`, `route`, `relay` | one request: its parts, where it goes, its way there and back |
 //! | `subscriptions`, `logging`, `tasks`, `elicitations` | requests that servers and we answer together |
 //! | `template`, `uris` | which URIs a URI template gives; URIs in results |
@@ -37,6 +38,7 @@ pub mod link;
 pub mod local;
 mod logging;
 pub mod naming;
+mod observed;
 pub mod offer;
 pub mod own;
 pub mod registry;

@@ -10,9 +10,11 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::client::{Call, Client};
+use super::observed;
 use super::request::{ClientRequest, Edit};
 use super::said::Origin;
 use super::upstream::Upstream;
+use crate::telemetry::calls::{Call as Observed, Failure, Outcome};
 use crate::wire::client::{ClientError, Said};
 use crate::wire::json;
 use crate::wire::message::Message;
@@ -31,6 +33,8 @@ pub(super) struct Relay<'r> {
     pub(super) client: &'r Arc<Client>,
     pub(super) call: &'r Call,
     pub(super) reply: &'r Reply,
+    /// Who is told what happens.
+    pub(super) observed: &'r Observed,
 }
 
 impl Relay<'_> {
@@ -50,15 +54,24 @@ impl Relay<'_> {
             let session = link.session_of(self.client);
             let upstream = match cancelled.run_until_cancelled(session).await? {
                 Ok(upstream) => upstream,
-                Err(error) => return Some(Err(error)),
+                Err(error) => {
+                    self.observed.ends(Outcome::Failed(Failure::NotConnected), Some(&error.message));
+                    return Some(Err(error));
+                }
             };
             let error = match self.send(&upstream, link.limits().call_timeout).await? {
                 Ok(answer) => return Some(Ok(answer)),
-                Err(Failure::Timeout(limit)) => {
+                Err(Failed::Timeout(limit)) => {
                     let why = format!("no answer within {} s (spec.callTimeout)", limit.as_secs());
+                    self.observed.ends(Outcome::Timeout, Some(&why));
                     return Some(Err(unavailable(&why)));
                 }
-                Err(Failure::Client(error)) => error,
+                Err(Failed::Gone) => {
+                    let why = "the server was removed or restarted before it answered";
+                    self.observed.ends(Outcome::Failed(Failure::Gone), Some(why));
+                    return Some(Err(unavailable(&why)));
+                }
+                Err(Failed::Client(error)) => error,
             };
             if error.is_session_lost() {
                 upstream.mark_lost();
@@ -73,6 +86,7 @@ impl Relay<'_> {
                 wait = (wait * 2).min(LONGEST_RETRY);
                 continue;
             }
+            self.observed.ends(Outcome::Failed(observed::failure(&error)), Some(&error.to_string()));
             return Some(Err(unavailable(&error)));
         }
     }
@@ -82,13 +96,15 @@ impl Relay<'_> {
         &self,
         upstream: &Arc<Upstream>,
         limit: Option<Duration>,
-    ) -> Option<Result<Message, Failure>> {
+    ) -> Option<Result<Message, Failed>> {
         let _under_way = upstream.call();
         let id = upstream.session().next_id();
         let request = self.request.for_server(id, self.edits);
         self.call.set_at_server(id);
         upstream.side().used_by(self.client);
+        self.observed.sent(upstream.facts(), upstream.session().id(), id);
         let mut on_said = |said| match said {
+            Said::Head => self.observed.head(),
             Said::Message(message) => {
                 // Progress begins the time of the call again.
                 self.call.has_progressed();
@@ -107,27 +123,31 @@ impl Relay<'_> {
             // An answer that is there counts, whatever else has happened.
             biased;
             answer = upstream.session().request_and_watch(request, id, &mut on_said) => {
+                self.observed.returned();
                 upstream.side().has_answered(self.client);
-                return Some(answer.map_err(Failure::Client));
+                return Some(answer.map_err(Failed::Client));
             }
             () = upstream.closed() => {
-                let gone = "the server was removed or restarted before it answered".to_owned();
-                return Some(Err(Failure::Client(ClientError::Protocol(gone))));
+                self.observed.returned();
+                return Some(Err(Failed::Gone));
             }
             () = self.call.cancelled.cancelled() => None,
             limit = timer => Some(limit),
         };
+        self.observed.returned();
         upstream.side().given_up_by(self.client);
         let why = if reason.is_some() { "timed out" } else { "cancelled by the client" };
         let params = format!(r#"{{"requestId":{id},"reason":{}}}"#, json::quoted(why));
         upstream.tell(rpc::notification("notifications/cancelled", Some(&params)));
-        reason.map(|limit| Err(Failure::Timeout(limit)))
+        reason.map(|limit| Err(Failed::Timeout(limit)))
     }
 }
 
-enum Failure {
+enum Failed {
     Client(ClientError),
     Timeout(Duration),
+    /// The server was removed or restarted.
+    Gone,
 }
 
 /// Returns when `limit` has passed since the last progress.

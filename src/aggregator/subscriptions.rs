@@ -11,6 +11,7 @@ use super::endpoint::{Aggregate, Answer};
 use super::ledger::Left;
 use super::request::ClientRequest;
 use super::route::Route;
+use crate::telemetry::calls::Call as Observed;
 use crate::wire::rpc::{self, RpcError};
 use crate::wire::server::Reply;
 
@@ -21,6 +22,7 @@ impl Aggregate {
         request: &ClientRequest<'_>,
         route: &Route,
         reply: &Reply,
+        observed: &Observed,
     ) -> Option<Result<Answer, RpcError>> {
         let exposed = match request.string("uri", request.uri) {
             Ok(exposed) => exposed,
@@ -32,7 +34,7 @@ impl Aggregate {
             return Some(Err(error));
         }
         let is_new = ledger.subscribe(client, own, &exposed);
-        let answer = self.carry(client, request, route, reply).await;
+        let answer = self.carry(client, request, route, reply, observed).await;
         let is_refused = !matches!(&answer, Some(Ok(answer)) if !answer.is_error);
         if is_new && is_refused {
             ledger.unsubscribe(client, own);
@@ -49,6 +51,7 @@ impl Aggregate {
         request: &ClientRequest<'_>,
         route: &Route,
         reply: &Reply,
+        observed: &Observed,
     ) -> Option<Result<Answer, RpcError>> {
         let exposed = match request.string("uri", request.uri) {
             Ok(exposed) => exposed,
@@ -63,7 +66,7 @@ impl Aggregate {
         if left == Left::Others {
             return Some(Ok(Answer { text: rpc::result(request.id, "{}"), is_error: false }));
         }
-        let answer = self.carry(client, request, route, reply).await;
+        let answer = self.carry(client, request, route, reply, observed).await;
         if let Some(upstream) = route.link.current_of(client) {
             upstream.resubscribe(own).await;
         }

@@ -19,10 +19,12 @@ use super::link::{Limits, Link};
 use super::offer::{InvalidItem, Item, Kind, List, Offer, PerKind};
 use super::said::{ListChanges, Origin, ServerSide};
 use crate::mcpserver::ServerName;
+use crate::telemetry::calls::UpstreamFacts;
 use crate::wire::client::{ClientConfig, ClientError, Pool, Session};
 use crate::wire::json;
 use crate::wire::message::{Message, View};
 use crate::wire::rpc;
+use crate::wire::version::ProtocolVersion;
 
 /// Lists that have more pages than this are not read on: a server that always gives a next cursor never ends.
 const MOST_PAGES: usize = 1000;
@@ -57,6 +59,7 @@ pub struct Upstream {
     calls: TaskTracker,
     /// What the server said of itself; without lists.
     introduction: Offer,
+    facts: Arc<UpstreamFacts>,
 }
 
 /// What a server is told of its client, both raw.
@@ -109,6 +112,11 @@ impl Upstream {
         let introduction = Offer::parse(&answer.text().slice_ref(result)).map_err(invalid)?;
 
         let (outbox, receiver) = mpsc::channel(OUTBOX);
+        let facts = Arc::new(UpstreamFacts {
+            // The gateway's paths end with the names of its routes.
+            route: session.path().rsplit('/').next().unwrap_or_default().to_owned(),
+            protocol_version: session.version().map(ProtocolVersion::as_str),
+        });
         let session = Arc::new(session);
         let lost = CancellationToken::new();
         let lists = Arc::clone(link.lists());
@@ -135,6 +143,7 @@ impl Upstream {
             tracker,
             calls: TaskTracker::new(),
             introduction,
+            facts,
         }))
     }
 
@@ -146,6 +155,11 @@ impl Upstream {
     /// The session itself, for calls.
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// What is told of it to whoever observes calls.
+    pub(super) fn facts(&self) -> &Arc<UpstreamFacts> {
+        &self.facts
     }
 
     /// The server does not know this session any more.

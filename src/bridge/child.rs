@@ -19,9 +19,10 @@ use crate::subprocess::{
     ChildTree, LogFileSettings, Output, OutputSettings, Source, Spec, StopRecipe, Stream, Tail,
 };
 use crate::sync::lock;
-use crate::wire::message::Message;
+use crate::telemetry::calls::Children;
+use crate::wire::message::{Message, View};
 use crate::wire::rpc::RpcError;
-use crate::wire::server::{Opened, Reply, SessionHandle};
+use crate::wire::server::{Opened, Reply, SessionHandle, SessionId};
 use crate::wire::stdio::{LineReader, write_line};
 
 /// Messages that wait to be written to a child that does not read.
@@ -47,6 +48,10 @@ pub(super) struct ChildSession {
     gone: CancellationToken,
     /// `initialize` has been answered.
     opened: AtomicBool,
+    /// Who wants to know which child answers what, and how long it takes.
+    children: Arc<Children>,
+    /// The session.
+    id: SessionId,
 }
 
 impl ChildSession {
@@ -69,10 +74,12 @@ impl ChildSession {
         let (stdin_sender, messages) = mpsc::channel(QUEUE);
         let session = Arc::new(Self {
             pending: Pending::new(handle.clone()),
+            id: handle.id().clone(),
             stdin: stdin_sender,
             end: stop.child_token(),
             gone: CancellationToken::new(),
             opened: AtomicBool::new(false),
+            children: Arc::clone(&settings.children),
         });
         let ended_early = EndOnDrop(Some(Arc::clone(&session)));
         let receiver = session.pending.expect_initialize(id);
@@ -90,8 +97,23 @@ impl ChildSession {
     /// Asks the child; its answer goes to `reply`.
     pub(super) async fn request(&self, request: &Message, reply: Reply) {
         if self.pending.begin(request, reply) {
+            if let View::Request { id, .. } = request.view()
+                && let Ok(id) = id.parse()
+            {
+                self.children.asked(self.id.as_str(), id);
+            }
             self.send(request.text().clone()).await;
         }
+    }
+
+    /// Takes a message of the child.
+    fn take(&self, message: &Message) {
+        if let View::Response { id: Some(id), .. } = message.view()
+            && let Ok(id) = id.parse()
+        {
+            self.children.answered(self.id.as_str(), id);
+        }
+        self.pending.take(message);
     }
 
     /// Takes a notification, or an answer to a request of the child.
@@ -140,7 +162,11 @@ async fn keep(
     messages: mpsc::Receiver<ByteString>,
 ) {
     match Keeper::start(&session, &served, &target, settings, &tracker).await {
-        Ok((keeper, stdin, stdout)) => keeper.run(stdin, messages, stdout).await,
+        Ok((keeper, stdin, stdout)) => {
+            session.children.opened(session.id.as_str(), keeper.tree.pid());
+            keeper.run(stdin, messages, stdout).await;
+            session.children.closed(session.id.as_str());
+        }
         Err(why) => give_up(&session, format!("the server cannot be started: {why}")),
     }
     session.gone.cancel();
@@ -273,7 +299,7 @@ async fn read_messages(name: &str, stdout: pipe::Receiver, session: &ChildSessio
     loop {
         match lines.next().await {
             Ok(Some(line)) => match Message::parse(line.clone()) {
-                Ok(message) => session.pending.take(&message),
+                Ok(message) => session.take(&message),
                 Err(error) => {
                     let line = String::from_utf8_lossy(&line);
                     let shown: String = line.chars().take(SHOWN_LENGTH).collect();

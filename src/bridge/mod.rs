@@ -44,6 +44,7 @@ use crate::mcpserver::ServerName;
 use crate::outbound::Proxies;
 use crate::subprocess::{Helper, Tail};
 use crate::sync::lock;
+use crate::telemetry::calls::Children;
 use crate::wire::message::Message;
 use crate::wire::rpc::RpcError;
 use crate::wire::server::{
@@ -108,6 +109,8 @@ pub struct BridgeSettings {
     pub open_files: Option<u64>,
     /// The proxies on the way to servers on the network.
     pub proxies: Proxies,
+    /// Who wants to know which child answers what.
+    pub children: Arc<Children>,
 }
 
 /// A running bridge.

@@ -58,6 +58,7 @@ impl Served {
             grace: Duration::from_millis(500),
             open_files: None,
             proxies: crate::outbound::Proxies::default(),
+            children: Arc::default(),
         };
         let bridge = Bridge::start(&directory.path().join("socket"), settings).unwrap();
         let server: ServerName = "near".parse().unwrap();

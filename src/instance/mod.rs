@@ -49,10 +49,11 @@ use crate::outbound::Proxies;
 use crate::ports::describe_holder;
 use crate::reconciler::{Reconciler, ReconcilerOptions, Retry, Statuses, Surroundings};
 use crate::subprocess::Helper;
+use crate::telemetry::calls::CallLog;
 use crate::tls;
 use crate::wire::client::Pool;
 use crate::wire::server::{HostPolicy, ServerConfig, StreamableHttp, serve_connections};
-use crate::yaml_applier::BridgeDial;
+use crate::yaml_applier::{BridgeDial, Generation};
 use gateway_child::{Program, gateway_environment};
 use gateways::{GatewayContext, Gateways, Variable};
 use operations::Operations;
@@ -192,6 +193,7 @@ impl Instance {
             }
         };
 
+        let calls = CallLog::new(Vec::new(), false);
         let proxies = Proxies::of(&environment);
         let socket = runtime_dir.bridge_socket();
         let bridge_settings = BridgeSettings {
@@ -200,6 +202,7 @@ impl Instance {
             logs: Some(runtime_dir.logs()),
             grace: CHILD_GRACE,
             open_files,
+            children: Arc::clone(calls.children()),
         };
         let bridge = Bridge::start(&socket, bridge_settings)
             .map_err(|source| StartError::Socket { path: socket.clone(), source })?;
@@ -260,7 +263,8 @@ impl Instance {
             ..ServerConfig::default()
         };
         let stopping = CancellationToken::new();
-        let aggregate = Aggregate::new(Arc::clone(&registry), stopping.clone());
+        let aggregate =
+            Aggregate::new(Arc::clone(&registry), stopping.clone()).with_calls(Arc::clone(&calls));
         let aggregate = StreamableHttp::new(aggregate, server_config, tracker.clone(), stop.clone());
         let surface = Arc::new(http::Surface {
             aggregate: Arc::clone(&aggregate),
@@ -269,6 +273,14 @@ impl Instance {
             statuses: reconciler.statuses(),
             front: Arc::clone(gateways.front()),
         });
+        let front = Arc::clone(gateways.front());
+        let following = stop.clone().run_until_cancelled_owned(async move {
+            let tell = |generation: Option<Generation>| {
+                calls.set_generation(generation.map(|generation| generation.to_string().into()));
+            };
+            front.follow_generation(tell).await;
+        });
+        tracker.spawn(following);
         let announcing = Arc::clone(&aggregate);
         let announce_stop = stop.clone();
         tracker.spawn(async move { announcing.endpoint().announce_changes(announce_stop).await });

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The name of an MCPServer: a DNS-1123 label (RFC 1123 section 2.1, as Kubernetes reads it).
 ///
 /// One to 63 characters of `a-z`, `0-9` and `-`, beginning and ending with a letter or digit. A value that exists is
-/// valid, so a name can stand in a path, a URL or a header without escaping.
+/// valid, so a name can stand in a path, a URL or a header without escaping. Cheap to clone: every call carries some.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServerName(String);
+pub struct ServerName(Arc<str>);
 
 impl ServerName {
     /// The longest name allowed, in characters.
@@ -30,7 +31,7 @@ impl FromStr for ServerName {
             && edge(bytes.first())
             && edge(bytes.last())
             && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
-        if valid { Ok(Self(text.to_owned())) } else { Err(InvalidServerName(text.to_owned())) }
+        if valid { Ok(Self(text.into())) } else { Err(InvalidServerName(text.to_owned())) }
     }
 }
 

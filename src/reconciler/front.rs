@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::error::chain;
 use crate::wire::client::Origin;
-use crate::yaml_applier::{Applier, ApplyError, Revision, RouteName, RoutePlan, Status};
+use crate::yaml_applier::{Applier, ApplyError, Generation, Revision, RouteName, RoutePlan, Status};
 
 /// The routes of all servers.
 pub type Routes = BTreeMap<RouteName, RoutePlan>;
@@ -154,6 +154,28 @@ impl Front {
         state.gateway = gateway;
         self.origin.send_replace(Arc::clone(&state.gateway.origin));
         self.replaced.send_modify(|count| *count += 1);
+    }
+
+    /// Tells which generation the gateway in front answers, now and whenever that changes; for ever.
+    pub async fn follow_generation(&self, tell: impl Fn(Option<Generation>)) {
+        let mut replaced = self.replaced();
+        loop {
+            let status = self.lock().gateway.applier().map(Applier::status);
+            let following = async {
+                let Some(mut status) = status else { return tell(None) };
+                loop {
+                    tell(status.borrow_and_update().in_force.as_ref().map(|now| now.generation));
+                    if status.changed().await.is_err() {
+                        return tell(None);
+                    }
+                }
+            };
+            tokio::select! {
+                () = async { following.await; std::future::pending().await } => {}
+                // The sender is ours: it cannot have gone.
+                _ = replaced.changed() => {}
+            }
+        }
     }
 
     pub(super) fn kind(&self) -> GatewayKind {

@@ -1,4 +1,16 @@
-//! Logging for the binary. The library only emits events; whoever embeds it decides what becomes of them.
+//! What can be known of a running instance from outside: its calls, and its log.
+//!
+//! | part | owns |
+//! | --- | --- |
+//! | [`calls`] | the calls under way and the last that have ended; whoever observes calls is told of each |
+//! | [`trace_context`] | W3C Trace Context: ids, and the text of a `traceparent` |
+//!
+//! Logging is for the binary: the library only emits events; whoever embeds it decides what becomes of them.
+//!
+//! Knows nothing of how calls are carried.
+
+pub mod calls;
+pub mod trace_context;
 
 use std::io::IsTerminal as _;
 

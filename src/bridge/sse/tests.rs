@@ -46,6 +46,7 @@ impl Played {
             grace: Duration::ZERO,
             open_files: None,
             proxies: crate::outbound::Proxies::default(),
+            children: Arc::default(),
         };
         let bridge = Bridge::start(&directory.path().join("socket"), settings).unwrap();
         let name: ServerName = "old".parse().unwrap();

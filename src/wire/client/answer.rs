@@ -31,6 +31,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// What a server says before it answers a request.
 #[derive(Debug)]
 pub enum Said {
+    /// The head of the response is there.
+    Head,
     /// A message on the request's own stream.
     Message(Message),
     /// It has ended the connection and not the stream: the rest is to be asked for after this time.

@@ -204,7 +204,18 @@ impl Session {
     ) -> Result<Message, ClientError> {
         let lease = Lease::take(&self.config.origin);
         let response = self.post(&lease, text).await?;
+        on_said(Said::Head);
         self.read_answer(lease, response, id, on_said).await
+    }
+
+    /// The id that the server gave the session, where it has given one.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_ref()?.to_str().ok()
+    }
+
+    /// The path of the MCP endpoint.
+    pub fn path(&self) -> &str {
+        self.config.path.path()
     }
 
     /// The version that was agreed on; `None` where the server has refused to open a session.

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::sync::lock;
 use crate::wire::stream::{EventReader, EventStream, Limits, parse_event_id};
 use crate::wire::version::ProtocolVersion;
@@ -29,6 +31,11 @@ impl SessionId {
     /// As it stands in the header.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What may be told to others: it tells sessions apart, and opens none.
+    pub fn hashed(&self) -> Arc<str> {
+        hex::encode(&Sha256::digest(self.0.as_bytes())[..8]).into()
     }
 
     /// The first digits, for logs: enough to tell sessions apart, not enough to use one.

@@ -129,6 +129,7 @@ async fn ask_and_watch(session: &Session) -> (Result<String, ClientError>, Vec<D
     let mut away = Vec::new();
     let mut on_said = |said| match said {
         Said::Away(wait) => away.push(wait),
+        Said::Head => {}
         Said::Message(message) => panic!("{message:?}"),
     };
     let answer = session.request_and_watch(rpc::request(id, "m", "{}"), id, &mut on_said).await;
