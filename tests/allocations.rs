@@ -66,7 +66,7 @@ mod tests {
             let upstream = Upstream::connect(&link, dialer).await.unwrap();
             let offer = Arc::new(upstream.offer(link.limits()).await.unwrap());
             link.set(Some(upstream));
-            registry.publish(Member { prefix: "far".to_owned(), link, offer, family: None });
+            registry.publish(Member { prefix: "far".to_owned(), link, offer, family: None }).await;
             let aggregate = Aggregate::new(registry, stop.clone());
             let http = StreamableHttp::new(aggregate, ServerConfig::default(), tracker, stop);
 

@@ -1,17 +1,17 @@
 //! The catalogue: everything that servers offer, under its exposed name, as one immutable snapshot.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::family::{self, FamilyTool};
+use super::family;
 use super::link::Link;
-use super::naming::{self, Named, NamingProblem, NotShared};
-use super::offer::{Kind, List, ListText, Offer, PerKind};
+use super::naming::NamingProblem;
+use super::offer::{Kind, List, Offer, PerKind};
 use super::scope::Scope;
-use super::template::UriTemplate;
+use super::section::{Piece, Section};
 use crate::mcpserver::{Family, ServerName};
 use crate::wire::json;
 
@@ -34,7 +34,7 @@ pub struct Target {
     /// The way to the server.
     pub link: Arc<Link>,
     /// What it is called there.
-    pub key: String,
+    pub key: ByteString,
 }
 
 /// Where calls of a tool go that several servers share.
@@ -46,121 +46,84 @@ pub struct SharedTool {
     pub members: BTreeMap<String, Arc<Target>>,
 }
 
-/// A template under its exposed form.
-#[derive(Debug)]
-struct TemplateTarget {
-    template: UriTemplate,
-    /// What stands before the server's own URIs: `<server>+`, or nothing.
-    lead: String,
-    link: Arc<Link>,
-}
-
 /// Everything at one time. Never changed: a new one takes its place.
 #[derive(Debug)]
 pub struct Catalogue {
-    servers: BTreeMap<ServerName, Member>,
-    /// Exposed keys of each kind.
-    targets: PerKind<HashMap<String, Arc<Target>>>,
-    /// Tools that are several servers', by exposed name.
-    shared: HashMap<String, SharedTool>,
-    /// The most literal first; of equals the first server's.
-    templates: Vec<TemplateTarget>,
-    /// Exposed URIs, of resources and templates, by server and own URI, where the two differ.
-    renamed: HashMap<ServerName, HashMap<String, String>>,
-    results: PerKind<ByteString>,
+    servers: BTreeMap<ServerName, Arc<Entry>>,
+    /// What is exposed of each kind; shared with the catalogue before where nothing of it has changed.
+    sections: PerKind<Arc<Section>>,
     nothing: PerKind<ByteString>,
     problems: Vec<NamingProblem>,
 }
 
+/// A member as catalogues hold it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) member: Member,
+    pieces: PerKind<Arc<Piece>>,
+}
+
+impl Entry {
+    /// Prepares what a member brings for the catalogues that it will be in. Names begin with `lead`.
+    pub(super) fn new(lead: &str, member: Member) -> Self {
+        let pieces = PerKind::from_fn(|kind| Arc::new(Piece::new(lead, kind, &member)));
+        Self { member, pieces }
+    }
+}
+
 impl Default for Catalogue {
     fn default() -> Self {
-        Self::build("x", &[], [].into_iter())
+        let nothing = PerKind::from_fn(|kind| List::of(kind, []).result);
+        Self {
+            servers: BTreeMap::new(),
+            sections: PerKind::from_fn(|kind| Arc::new(Section::empty(kind))),
+            nothing,
+            problems: Vec::new(),
+        }
     }
 }
 
 impl Catalogue {
-    /// The catalogue of `members`, sorted by server name, after the tools `local`, which are listed as they are. Names of
-    /// servers' tools begin with `lead`.
-    pub fn build<'a>(
+    /// The catalogue of `servers` that takes the place of this one; `local` are tools that are listed first, as they are.
+    /// Names of servers' tools begin with `lead`, also that which the entries were made with.
+    ///
+    /// Costs what has changed, and for each kind in which anything has, a little for everything of that kind.
+    pub(super) fn successor(
+        &self,
         lead: &str,
-        local: &[ByteString],
-        members: impl Iterator<Item = (&'a ServerName, &'a Member)>,
+        local: &Arc<[ByteString]>,
+        servers: BTreeMap<ServerName, Arc<Entry>>,
     ) -> Self {
-        let nothing = PerKind::from_fn(|kind| List::of(kind, []).result);
-        let mut catalogue = Self {
-            servers: members.map(|(name, member)| (name.clone(), member.clone())).collect(),
-            targets: PerKind::default(),
-            shared: HashMap::new(),
-            templates: Vec::new(),
-            renamed: HashMap::new(),
-            results: nothing.clone(),
-            nothing,
-            problems: Vec::new(),
-        };
-        let (shared, problems) = shared_tools(lead, &catalogue.servers);
-        catalogue.problems.extend(problems);
-        for kind in Kind::ALL {
-            catalogue.add(lead, kind, if kind == Kind::Tool { local } else { &[] }, &shared);
-        }
-        catalogue.templates.sort_by_key(|entry| std::cmp::Reverse(entry.template.literal_length()));
-        catalogue
-    }
-
-    fn add(&mut self, lead: &str, kind: Kind, local: &[ByteString], shared: &[FamilyTool]) {
-        let named = named(&self.servers, kind, shared);
-        let (names, problems) = match kind {
-            Kind::Tool | Kind::Prompt => naming::expose(lead, kind, &named),
-            Kind::Resource | Kind::Template => naming::expose_uris(kind, &named),
-        };
-        self.problems.extend(problems);
-        let own: Vec<HashMap<&str, String>> = named
-            .iter()
-            .zip(names)
-            .map(|(server, names)| {
-                let named = server.keys.iter().copied().zip(names);
-                named.filter_map(|(key, name)| Some((key, name?))).collect()
-            })
-            .collect();
-        let mut result = ListText::begin(kind);
-        local.iter().for_each(|tool| result.push(tool));
-        for ((server, member), mut names) in self.servers.iter().zip(own) {
-            for item in member.offer.lists[kind].items.iter() {
-                // Each once: of what a server lists twice the first counts.
-                let Some(name) = names.remove(item.key.as_str()) else { continue };
-                result.push(&item.renamed(kind, &name));
-                let link = &member.link;
-                if kind == Kind::Template {
-                    self.templates.push(TemplateTarget {
-                        template: UriTemplate::parse(&item.key),
-                        lead: name.strip_suffix(item.key.as_str()).unwrap_or_default().to_owned(),
-                        link: Arc::clone(link),
-                    });
-                }
-                if matches!(kind, Kind::Resource | Kind::Template) && name != item.key {
-                    let renamed = self.renamed.entry(server.clone()).or_default();
-                    renamed.insert(item.key.clone(), name.clone());
-                }
-                let target = Target { link: Arc::clone(link), key: item.key.clone() };
-                self.targets[kind].insert(name, Arc::new(target));
+        let none: Arc<[ByteString]> = Arc::default();
+        let sections = PerKind::from_fn(|kind| {
+            let pieces = servers.values().map(|entry| &entry.pieces[kind]);
+            let pieces: Vec<Arc<Piece>> = pieces.filter(|piece| !piece.is_empty()).cloned().collect();
+            let local = if kind == Kind::Tool { local } else { &none };
+            let old = &self.sections[kind];
+            if old.is_made_of(local, &pieces) {
+                return Arc::clone(old);
             }
-        }
-        for tool in shared.iter().filter(|_| kind == Kind::Tool) {
-            let name = naming::of_family(lead, &tool.family, &tool.key);
-            result.push(&tool.item.renamed(kind, &name));
-            let (argument, members) = (tool.argument.clone(), tool.members.clone());
-            self.shared.insert(name, SharedTool { argument, members });
-        }
-        self.results[kind] = result.end();
+            let of_families = match kind {
+                Kind::Tool => {
+                    let members = servers.iter().map(|(name, entry)| (name, &entry.member));
+                    family::shared_tools(members)
+                }
+                Kind::Prompt | Kind::Resource | Kind::Template => Default::default(),
+            };
+            Arc::new(old.successor(lead, kind, local, pieces, of_families))
+        });
+        let problems = Kind::ALL.iter().flat_map(|kind| sections[*kind].problems.iter().cloned()).collect();
+        Self { servers, sections, nothing: self.nothing.clone(), problems }
     }
 
     /// Where requests for an exposed key go.
     pub fn target(&self, kind: Kind, key: &str) -> Option<&Arc<Target>> {
-        self.targets[kind].get(key)
+        self.sections[kind].targets.get(key)
     }
 
     /// Where calls of an exposed tool go that several servers share.
     pub fn shared_tool(&self, name: &str) -> Option<&SharedTool> {
-        self.shared.get(name)
+        self.sections[Kind::Tool].shared.get(name)
     }
 
     /// Where reading an exposed URI goes, and what it is called there.
@@ -169,10 +132,10 @@ impl Catalogue {
     /// resources: tools return links to resources that are not listed.
     pub fn resource<'u>(&self, uri: &'u str) -> Option<(&Arc<Link>, Cow<'u, str>)> {
         if let Some(target) = self.target(Kind::Resource, uri) {
-            return Some((&target.link, Cow::Owned(target.key.clone())));
+            return Some((&target.link, Cow::Owned(target.key.to_string())));
         }
         for leniently in [false, true] {
-            for entry in &self.templates {
+            for entry in &self.sections[Kind::Template].templates {
                 if let Some(own) = uri.strip_prefix(entry.lead.as_str())
                     && entry.template.matches(own, leniently)
                 {
@@ -180,7 +143,8 @@ impl Catalogue {
                 }
             }
         }
-        let mut servers = self.servers.values().filter(|member| member.offer.has("resources"));
+        let mut servers =
+            self.servers.values().map(|entry| &entry.member).filter(|member| member.offer.has("resources"));
         match (servers.next(), servers.next()) {
             (Some(only), None) => Some((&only.link, Cow::Borrowed(uri))),
             _ => None,
@@ -190,38 +154,42 @@ impl Catalogue {
     /// Whether any URI of a server is exposed under another one.
     pub fn has_renamed(&self, server: &ServerName) -> bool {
         // Usually nobody's is, and this costs nothing.
-        self.renamed.contains_key(server)
+        [Kind::Resource, Kind::Template].iter().any(|kind| self.sections[*kind].renamed.contains_key(server))
     }
 
     /// The exposed form of a server's own URI, where it differs.
     pub fn exposed_uri(&self, server: &ServerName, own: &str) -> Option<String> {
-        if let Some(exposed) = self.renamed.get(server).and_then(|renamed| renamed.get(own)) {
-            return Some(exposed.clone());
+        for kind in [Kind::Resource, Kind::Template] {
+            let renamed = self.sections[kind].renamed.get(server);
+            if let Some(exposed) = renamed.and_then(|renamed| renamed.get(own)) {
+                return Some(exposed.to_string());
+            }
         }
         if self.target(Kind::Resource, own).is_some_and(|target| target.link.server() == server) {
             return None;
         }
-        let mut templates = self.templates.iter().filter(|entry| entry.link.server() == server);
+        let templates = &self.sections[Kind::Template].templates;
+        let mut templates = templates.iter().filter(|entry| entry.link.server() == server);
         let entry = templates.find(|entry| entry.template.matches(own, false))?;
         (!entry.lead.is_empty()).then(|| format!("{}{own}", entry.lead))
     }
 
     /// One server.
     pub fn server(&self, name: &ServerName) -> Option<&Member> {
-        self.servers.get(name)
+        self.servers.get(name).map(|entry| &entry.member)
     }
 
     /// All servers, by name.
     pub fn servers(&self) -> impl Iterator<Item = (&ServerName, &Member)> {
-        self.servers.iter()
+        self.servers.iter().map(|(name, entry)| (name, &entry.member))
     }
 
     /// The `result` that lists one kind, as JSON text.
     pub fn list(&self, scope: &Scope, kind: Kind) -> &ByteString {
         match scope {
-            Scope::All => &self.results[kind],
+            Scope::All => &self.sections[kind].result,
             Scope::Server(server) => {
-                let member = self.servers.get(server);
+                let member = self.server(server);
                 member.map_or(&self.nothing[kind], |member| &member.offer.lists[kind].result)
             }
         }
@@ -230,7 +198,7 @@ impl Catalogue {
     /// The instructions of all servers, each under its name as heading, as a raw JSON string.
     pub fn instructions(&self) -> Option<String> {
         let mut text = String::new();
-        for (server, member) in &self.servers {
+        for (server, member) in self.servers() {
             let Some(own) = member.offer.instructions.as_deref().and_then(json::string) else { continue };
             if own.trim().is_empty() {
                 continue;
@@ -248,7 +216,8 @@ impl Catalogue {
 
     /// How many tools there are.
     pub fn len(&self) -> usize {
-        self.targets[Kind::Tool].len() + self.shared.len()
+        let tools = &self.sections[Kind::Tool];
+        tools.targets.len() + tools.shared.len()
     }
 
     /// Whether there are none.
@@ -262,68 +231,36 @@ impl Catalogue {
     }
 }
 
-/// The tools that are exposed as those of a family: of what families share, what no server's own tool is called, and
-/// no tool of another family.
-fn shared_tools(lead: &str, servers: &BTreeMap<ServerName, Member>) -> (Vec<FamilyTool>, Vec<NamingProblem>) {
-    let (mut shared, mut problems) = family::shared_tools(servers);
-    loop {
-        let own = named(servers, Kind::Tool, &shared);
-        let (names, _) = naming::expose(lead, Kind::Tool, &own);
-        let mut taken: HashSet<String> = names.into_iter().flatten().flatten().collect();
-        let mut free = Vec::new();
-        let before = shared.len();
-        for tool in shared {
-            let exposed = naming::of_family(lead, &tool.family, &tool.key);
-            if taken.insert(exposed.clone()) {
-                free.push(tool);
-            } else {
-                let (family, key, why) = (tool.family, tool.key, NotShared::Taken(exposed));
-                problems.push(NamingProblem::NotShared { family, key, why });
-            }
-        }
-        shared = free;
-        // What has been left out has its servers' names now, which may be taken, too.
-        if shared.len() == before {
-            return (shared, problems);
-        }
-    }
-}
-
-/// What each server has under its own name: what is not of its family.
-fn named<'a>(servers: &'a BTreeMap<ServerName, Member>, kind: Kind, shared: &[FamilyTool]) -> Vec<Named<'a>> {
-    let of_family: HashSet<(&str, &str)> = shared
-        .iter()
-        .flat_map(|tool| tool.members.keys().map(|server| (server.as_str(), tool.key.as_str())))
-        .collect();
-    let named = |(server, member): (&'a ServerName, &'a Member)| {
-        let keys = member.offer.lists[kind].items.iter().map(|item| item.key.as_str());
-        let is_own = |key: &&str| kind != Kind::Tool || !of_family.contains(&(server.as_str(), *key));
-        Named { server, prefix: &member.prefix, keys: keys.filter(is_own).collect() }
-    };
-    servers.iter().map(named).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::aggregator::link::Limits;
     use crate::aggregator::offer::Item;
 
     fn member(server: &str, lists: &[(Kind, &[&str])]) -> (ServerName, Member) {
+        let raw = |texts: &[&str]| texts.iter().map(|text| ByteString::from(*text)).collect();
+        let lists: Vec<(Kind, Vec<ByteString>)> =
+            lists.iter().map(|(kind, texts)| (*kind, raw(texts))).collect();
+        member_of(server, &lists)
+    }
+
+    fn member_of(server: &str, lists: &[(Kind, Vec<ByteString>)]) -> (ServerName, Member) {
         let name: ServerName = server.parse().unwrap();
         let link = Link::new(name.clone(), Limits::default(), Arc::default());
         let capabilities = r#"{"capabilities":{"tools":{},"prompts":{},"resources":{}}}"#;
         let mut offer = Offer::parse(&capabilities.into()).unwrap();
         for (kind, raw) in lists {
-            let items = raw.iter().map(|raw| Item::parse(*kind, (*raw).into()).unwrap());
+            let items = raw.iter().map(|raw| Item::parse(*kind, raw.clone()).unwrap());
             offer.lists[*kind] = List::of(*kind, items.collect::<Vec<_>>());
         }
         (name, Member { prefix: server.to_owned(), link, offer: Arc::new(offer), family: None })
     }
 
     fn catalogue(members: impl IntoIterator<Item = (ServerName, Member)>) -> Catalogue {
-        let members: BTreeMap<_, _> = members.into_iter().collect();
-        Catalogue::build("x", &[], members.iter())
+        let entry = |(name, member)| (name, Arc::new(Entry::new("x", member)));
+        Catalogue::default().successor("x", &Arc::default(), members.into_iter().map(entry).collect())
     }
 
     #[test]
@@ -379,6 +316,59 @@ mod tests {
         assert!(!catalogue.has_renamed(&"a".parse().unwrap()));
         assert!(catalogue.has_renamed(&"c".parse().unwrap()));
         assert_eq!(catalogue.problems().len(), 6);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever has come, changed and gone: a catalogue is the one that is made of what there is at once.
+        #[test]
+        fn history_leaves_no_trace(
+            changes in proptest::collection::vec(
+                (
+                    "[ab]{1,2}",
+                    proptest::option::weighted(
+                        0.8,
+                        (
+                            "[ab]{1,2}(_[ab])?",
+                            proptest::option::of(("[ab]", "[xy]")),
+                            proptest::collection::vec("[ab]_?[ab]?", 0..4),
+                            proptest::collection::vec("[ab]:[ab]", 0..3),
+                        ),
+                    ),
+                ),
+                1..12,
+            )
+        ) {
+            let (mut servers, mut latest) = (BTreeMap::new(), Catalogue::default());
+            for (server, change) in changes {
+                let name: ServerName = server.parse().unwrap();
+                if let Some((prefix, family, tools, uris)) = change {
+                    let tools: Vec<String> = tools
+                        .iter()
+                        .map(|tool| format!(r#"{{"name":"{tool}","inputSchema":{{"type":"object"}}}}"#))
+                        .collect();
+                    let uris: Vec<String> = uris.iter().map(|uri| format!(r#"{{"uri":"{uri}"}}"#)).collect();
+                    let raw = |texts: &[String]| texts.iter().map(|text| text.clone().into()).collect::<Vec<_>>();
+                    let (_, mut member) = member_of(&server, &[(Kind::Tool, raw(&tools)), (Kind::Resource, raw(&uris))]);
+                    member.prefix = prefix;
+                    member.family = family.map(|(name, argument)| Family {
+                        name: name.parse().unwrap(),
+                        instance_arg: argument.parse().unwrap(),
+                    });
+                    servers.insert(name, Arc::new(Entry::new("x", member)));
+                } else {
+                    servers.remove(&name);
+                }
+                latest = latest.successor("x", &Arc::default(), servers.clone());
+                let anew = Catalogue::default().successor("x", &Arc::default(), servers.clone());
+                for kind in Kind::ALL {
+                    prop_assert_eq!(latest.list(&Scope::All, kind), anew.list(&Scope::All, kind));
+                }
+                prop_assert_eq!(latest.problems(), anew.problems());
+                prop_assert_eq!(latest.len(), anew.len());
+            }
+        }
     }
 
     /// A member of a family that lists these tools, by name and description.

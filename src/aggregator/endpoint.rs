@@ -460,10 +460,11 @@ mod tests {
     use crate::aggregator::offer::Offer;
     use crate::wire::server::{SESSION_ID, ServerConfig, StreamableHttp};
 
-    fn publish(registry: &Registry) -> Arc<Link> {
+    async fn publish(registry: &Registry) -> Arc<Link> {
         let link = registry.link("a".parse().unwrap(), Limits::default());
         let offer = Arc::new(Offer::of_tools(&[r#"{"name":"t"}"#]).unwrap());
-        registry.publish(Member { prefix: "a".to_owned(), link: Arc::clone(&link), offer, family: None });
+        let member = Member { prefix: "a".to_owned(), link: Arc::clone(&link), offer, family: None };
+        registry.publish(member).await;
         link
     }
 
@@ -501,11 +502,11 @@ mod tests {
         };
 
         assert!(!told().await, "nothing has changed");
-        publish(&registry);
+        publish(&registry).await;
         assert!(told().await, "something new");
-        let link = publish(&registry);
+        let link = publish(&registry).await;
         assert!(!told().await, "the same list, made anew");
-        registry.withdraw(&link);
+        registry.withdraw(&link).await;
         assert!(told().await, "the list that the client came with, after another one");
     }
 }

@@ -3,7 +3,8 @@
 //! Servers of a family that do not agree, and tools that differ, keep their own names; what is said of that is a
 //! [`NamingProblem`]. The same input always gives the same tools.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytestring::ByteString;
@@ -20,7 +21,7 @@ use crate::wire::json;
 pub(super) struct FamilyTool {
     pub(super) family: String,
     /// What it is called at its servers.
-    pub(super) key: String,
+    pub(super) key: ByteString,
     /// The argument that says which server is meant.
     pub(super) argument: String,
     /// The servers that have it, by name.
@@ -30,7 +31,9 @@ pub(super) struct FamilyTool {
 }
 
 /// The tools that families share, by family and tool.
-pub(super) fn shared_tools(servers: &BTreeMap<ServerName, Member>) -> (Vec<FamilyTool>, Vec<NamingProblem>) {
+pub(super) fn shared_tools<'a>(
+    servers: impl Iterator<Item = (&'a ServerName, &'a Member)>,
+) -> (Vec<FamilyTool>, Vec<NamingProblem>) {
     let mut families: BTreeMap<&str, Vec<(&ServerName, &Member, &str)>> = BTreeMap::new();
     for (server, member) in servers {
         if let Some(family) = &member.family {
@@ -47,13 +50,21 @@ pub(super) fn shared_tools(servers: &BTreeMap<ServerName, Member>) -> (Vec<Famil
         }
         // By tool, the servers that have it, in the order in which the first of them lists it.
         let mut tools: Vec<(&str, Vec<Having<'_>>)> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
         for (server, member, _) in &members {
             for item in member.offer.lists[Kind::Tool].items.iter() {
-                match tools.iter_mut().find(|(key, _)| *key == item.key) {
-                    // One that a server lists twice counts once.
-                    Some((_, having)) if having.iter().any(|(known, _, _)| known == server) => {}
-                    Some((_, having)) => having.push((server, member, item)),
-                    None => tools.push((&item.key, vec![(server, member, item)])),
+                match places.entry(&item.key) {
+                    Entry::Vacant(place) => {
+                        place.insert(tools.len());
+                        tools.push((&item.key, vec![(server, member, item)]));
+                    }
+                    // One that a server lists twice counts once: servers come one after the other.
+                    Entry::Occupied(place) => match tools.get_mut(*place.get()) {
+                        Some((_, having)) if having.last().is_none_or(|(last, _, _)| last != server) => {
+                            having.push((server, member, item));
+                        }
+                        _ => {}
+                    },
                 }
             }
         }

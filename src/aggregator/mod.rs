@@ -6,6 +6,7 @@
 //! | [`naming`] | exposed names and URIs, and what is said of collisions |
 //! | `family` | tools that several servers share |
 //! | [`catalogue`] | what all servers offer at one time, as an immutable snapshot |
+//! | `section` | what they offer of one kind, made anew only where it has changed |
 //! | [`registry`] | which servers are in the catalogue; swaps snapshots |
 //! | [`link`] | the way to one server, which outlives its sessions |
 //! | [`upstream`] | one session with one server |
@@ -47,6 +48,7 @@ mod request;
 mod route;
 mod said;
 pub mod scope;
+mod section;
 mod subscriptions;
 mod tasks;
 mod template;

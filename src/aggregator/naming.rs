@@ -2,6 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
+
+use bytestring::ByteString;
 
 use super::offer::Kind;
 use crate::mcpserver::ServerName;
@@ -14,14 +17,51 @@ pub const LONGEST_NAME: usize = 64;
 pub struct Named<'a> {
     /// The server.
     pub server: &'a ServerName,
-    /// What stands for it in exposed names: its prefix, or its own name.
-    pub prefix: &'a str,
-    /// The keys at the server, in its own order.
-    pub keys: Vec<&'a str>,
+    /// What it lists, in its own order.
+    pub candidates: Vec<&'a Candidate>,
+}
+
+/// What something that a server lists may be called: all that is known of its name without the other servers. Made once,
+/// when a server comes, and looked at whenever any does.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Its place in the server's list.
+    pub at: usize,
+    /// Its key at the server.
+    pub key: ByteString,
+    /// The usual name.
+    full: Arc<str>,
+    /// The name in which a prefix that it begins with is not repeated.
+    short: Option<Arc<str>>,
+    /// The server lists the same before.
+    is_listed: bool,
+}
+
+/// What the `keys` of a server may be called, in the same order.
+///
+/// A tool is called `<lead>_<prefix>_<tool>`; where its own name begins with the prefix already, that is not repeated,
+/// unless two tools would then be called the same. URIs stay as they are.
+pub fn candidates<'k>(
+    lead: &str,
+    kind: Kind,
+    prefix: &str,
+    keys: impl Iterator<Item = &'k ByteString>,
+) -> Vec<Candidate> {
+    let mut listed: HashSet<&str> = HashSet::new();
+    let candidate = |(at, key): (usize, &'k ByteString)| {
+        let (full, short) = match kind {
+            Kind::Tool | Kind::Prompt => {
+                (full(lead, prefix, key).into(), short(lead, prefix, key).map(Arc::from))
+            }
+            Kind::Resource | Kind::Template => (Arc::from(&**key), None),
+        };
+        Candidate { at, key: key.clone(), full, short, is_listed: !listed.insert(key) }
+    };
+    keys.enumerate().map(candidate).collect()
 }
 
 /// Something about names that a user should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NamingProblem {
     /// A server lists the same twice; the first one counts.
@@ -72,7 +112,7 @@ pub enum NamingProblem {
 }
 
 /// Why a tool of a family is not one for all of its servers.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotShared {
     /// The servers describe it differently.
@@ -117,87 +157,84 @@ impl fmt::Display for NamingProblem {
     }
 }
 
-/// Exposed names of tools or prompts of `servers`, which must be sorted by name: for each server in turn, for each of
-/// its keys in turn, the name or `None` where it is left out.
+/// Exposed names of what `servers` list, which must be sorted by name: for each server in turn, for each of its candidates in
+/// turn, the name or `None` where it is left out. The same input always gives the same names.
 ///
-/// A tool is called `<lead>_<prefix>_<tool>`; where its own name begins with the prefix already, that is not repeated,
-/// unless two tools would then be called the same. The same input always gives the same names.
+/// Of equal names the first server has it. A tool or prompt of another one gets that server's own name instead of its
+/// prefix, a URI `<server>+` in front.
 pub fn expose(
     lead: &str,
     kind: Kind,
     servers: &[Named<'_>],
-) -> (Vec<Vec<Option<String>>>, Vec<NamingProblem>) {
-    // How many tools would have each full and each short name: a short name is used where it is alone.
-    let mut wanted: HashMap<String, usize> = HashMap::new();
-    for server in servers {
-        for key in &server.keys {
-            *wanted.entry(full(lead, server.prefix, key)).or_default() += 1;
-            if let Some(short) = short(lead, server.prefix, key) {
-                *wanted.entry(short).or_default() += 1;
+) -> (Vec<Vec<Option<Arc<str>>>>, Vec<NamingProblem>) {
+    // How many would have each short name, also as their full one: it is used where it is alone.
+    let mut wanted: HashMap<&str, usize> = HashMap::new();
+    let all = || servers.iter().flat_map(|server| server.candidates.iter());
+    for short in all().filter_map(|candidate| candidate.short.as_deref()) {
+        *wanted.entry(short).or_default() += 1;
+    }
+    if !wanted.is_empty() {
+        for candidate in all() {
+            if let Some(count) = wanted.get_mut(&*candidate.full) {
+                *count += 1;
             }
         }
     }
-    let usual = |server: &Named<'_>, key: &str| {
-        let short = short(lead, server.prefix, key).filter(|name| wanted.get(name) == Some(&1));
-        short.unwrap_or_else(|| full(lead, server.prefix, key))
-    };
-    let other = |server: &Named<'_>, key: &str| full(lead, server.server.as_str(), key);
-    let numbered = |other: &str, number: u64| format!("{other}_{number}");
-    let (names, mut problems) = assign(kind, servers, usual, other, numbered);
-    for (server, names) in servers.iter().zip(&names) {
-        for exposed in names.iter().flatten().filter(|name| name.chars().count() > LONGEST_NAME) {
-            let (server, exposed) = (server.server.clone(), exposed.clone());
-            problems.push(NamingProblem::TooLong { server, kind, exposed });
-        }
-    }
-    (names, problems)
-}
-
-/// Exposed URIs, or URI templates, as [`expose`] does it for names: they stay as they are, but for those that an earlier
-/// server has too, which get `<server>+` in front.
-pub fn expose_uris(kind: Kind, servers: &[Named<'_>]) -> (Vec<Vec<Option<String>>>, Vec<NamingProblem>) {
-    let usual = |_: &Named<'_>, uri: &str| uri.to_owned();
-    let other = |server: &Named<'_>, uri: &str| format!("{}+{uri}", server.server);
-    let numbered = |other: &str, number: u64| {
-        // The number, too, stands before the URI: what is in front is all that differs.
-        let (server, uri) = other.split_once('+').unwrap_or_default();
-        format!("{server}+{number}+{uri}")
-    };
-    assign(kind, servers, usual, other, numbered)
-}
-
-fn assign(
-    kind: Kind,
-    servers: &[Named<'_>],
-    usual: impl Fn(&Named<'_>, &str) -> String,
-    other: impl Fn(&Named<'_>, &str) -> String,
-    numbered: impl Fn(&str, u64) -> String,
-) -> (Vec<Vec<Option<String>>>, Vec<NamingProblem>) {
     let mut problems = Vec::new();
-    let mut taken: HashSet<String> = HashSet::new();
+    let mut taken: HashSet<Arc<str>> = HashSet::with_capacity(all().count());
     let mut names = Vec::with_capacity(servers.len());
-    for server in servers {
-        let mut own: HashSet<&str> = HashSet::new();
-        let mut exposed_names = Vec::with_capacity(server.keys.len());
-        for key in &server.keys {
-            if !own.insert(key) {
-                let (server, key) = (server.server.clone(), (*key).to_owned());
+    for Named { server, candidates } in servers {
+        let mut exposed_names = Vec::with_capacity(candidates.len());
+        for Candidate { key, full, short, is_listed, .. } in candidates {
+            if *is_listed {
+                let (server, key) = ((*server).clone(), key.to_string());
                 problems.push(NamingProblem::Twice { server, kind, key });
                 exposed_names.push(None);
                 continue;
             }
-            let wanted = usual(server, key);
-            let exposed = free(&taken, &wanted, || other(server, key), &numbered);
-            taken.insert(exposed.clone());
-            if exposed != wanted {
-                let (server, key, exposed) = (server.server.clone(), (*key).to_owned(), exposed.clone());
-                problems.push(NamingProblem::Taken { server, kind, key, wanted, exposed });
-            }
+            let short = short.as_ref().filter(|name| wanted.get(&***name) == Some(&1));
+            let wanted = short.unwrap_or(full);
+            let exposed = match taken.insert(Arc::clone(wanted)) {
+                true => Arc::clone(wanted),
+                false => {
+                    let exposed: Arc<str> = other(lead, kind, server, key, &taken).into();
+                    taken.insert(Arc::clone(&exposed));
+                    let (wanted, exposed_name) = (wanted.to_string(), exposed.to_string());
+                    let (server, key) = ((*server).clone(), key.to_string());
+                    problems.push(NamingProblem::Taken { server, kind, key, wanted, exposed: exposed_name });
+                    exposed
+                }
+            };
             exposed_names.push(Some(exposed));
         }
         names.push(exposed_names);
     }
+    if matches!(kind, Kind::Tool | Kind::Prompt) {
+        for (Named { server, .. }, names) in servers.iter().zip(&names) {
+            // No text has more characters than bytes.
+            let long = |name: &&Arc<str>| name.len() > LONGEST_NAME && name.chars().count() > LONGEST_NAME;
+            for exposed in names.iter().flatten().filter(long) {
+                let (server, exposed) = ((*server).clone(), exposed.to_string());
+                problems.push(NamingProblem::TooLong { server, kind, exposed });
+            }
+        }
+    }
     (names, problems)
+}
+
+/// The first free name of what cannot have the usual one.
+fn other(lead: &str, kind: Kind, server: &ServerName, key: &str, taken: &HashSet<Arc<str>>) -> String {
+    let numbered = |number: u64| match kind {
+        Kind::Tool | Kind::Prompt => format!("{}_{number}", full(lead, server.as_str(), key)),
+        // The number, too, stands before the URI: what is in front is all that differs.
+        Kind::Resource | Kind::Template => format!("{server}+{number}+{key}"),
+    };
+    let first = match kind {
+        Kind::Tool | Kind::Prompt => full(lead, server.as_str(), key),
+        Kind::Resource | Kind::Template => format!("{server}+{key}"),
+    };
+    let mut names = std::iter::once(first.clone()).chain((2_u64..).map(numbered));
+    names.find(|name| !taken.contains(name.as_str())).unwrap_or(first)
 }
 
 /// The exposed name of a tool that the servers of a family share.
@@ -214,39 +251,34 @@ fn short(lead: &str, prefix: &str, tool: &str) -> Option<String> {
     (rest.starts_with(['_', '-', '.']) && rest.len() > 1).then(|| format!("{lead}_{tool}"))
 }
 
-/// `usual` where it is free, else `other`, else `other` with the first free number.
-fn free(
-    taken: &HashSet<String>,
-    usual: &str,
-    other: impl Fn() -> String,
-    numbered: impl Fn(&str, u64) -> String,
-) -> String {
-    if !taken.contains(usual) {
-        return usual.to_owned();
-    }
-    let other = other();
-    if !taken.contains(&other) {
-        return other;
-    }
-    let mut numbered = (2_u64..).map(|number| numbered(&other, number));
-    numbered.find(|name| !taken.contains(name)).unwrap_or(other)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn names(servers: &[(&str, &str, &[&str])]) -> (Vec<Option<String>>, Vec<String>) {
-        let owned: Vec<(ServerName, &str, &[&str])> =
-            servers.iter().map(|(name, prefix, tools)| (name.parse().unwrap(), *prefix, *tools)).collect();
+    fn exposed<K: AsRef<str>>(
+        kind: Kind,
+        servers: &[(&str, &str, &[K])],
+    ) -> (Vec<Option<String>>, Vec<NamingProblem>) {
+        let owned: Vec<(ServerName, Vec<Candidate>)> = servers
+            .iter()
+            .map(|(name, prefix, keys)| {
+                let keys: Vec<ByteString> = keys.iter().map(|key| key.as_ref().into()).collect();
+                (name.parse().unwrap(), candidates("x", kind, prefix, keys.iter()))
+            })
+            .collect();
         let named: Vec<Named<'_>> = owned
             .iter()
-            .map(|(server, prefix, tools)| Named { server, prefix, keys: tools.to_vec() })
+            .map(|(server, candidates)| Named { server, candidates: candidates.iter().collect() })
             .collect();
-        let (names, problems) = expose("x", Kind::Tool, &named);
-        (names.into_iter().flatten().collect(), problems.iter().map(ToString::to_string).collect())
+        let (names, problems) = expose("x", kind, &named);
+        (names.into_iter().flatten().map(|name| Some(name?.to_string())).collect(), problems)
+    }
+
+    fn names(servers: &[(&str, &str, &[&str])]) -> (Vec<Option<String>>, Vec<String>) {
+        let (names, problems) = exposed(Kind::Tool, servers);
+        (names, problems.iter().map(ToString::to_string).collect())
     }
 
     fn some(names: &[&str]) -> Vec<Option<String>> {
@@ -296,14 +328,10 @@ mod tests {
 
     #[test]
     fn a_uri_stays_as_it_is_but_for_later_servers() {
-        let names: Vec<ServerName> = ["a", "b", "c"].map(|name| name.parse().unwrap()).into();
-        let named: Vec<Named<'_>> = [vec!["f:1", "b+f:1"], vec!["f:1", "f:2", "f:2"], vec!["f:1"]]
-            .into_iter()
-            .zip(&names)
-            .map(|(keys, server)| Named { server, prefix: "p", keys })
-            .collect();
-        let (uris, problems) = expose_uris(Kind::Resource, &named);
-        let uris: Vec<Option<&str>> = uris.iter().flatten().map(Option::as_deref).collect();
+        let servers: &[(&str, &str, &[&str])] =
+            &[("a", "p", &["f:1", "b+f:1"]), ("b", "p", &["f:1", "f:2", "f:2"]), ("c", "p", &["f:1"])];
+        let (uris, problems) = exposed(Kind::Resource, servers);
+        let uris: Vec<Option<&str>> = uris.iter().map(Option::as_deref).collect();
         let expected = [Some("f:1"), Some("b+f:1"), Some("b+2+f:1"), Some("f:2"), None, Some("c+f:1")];
         assert_eq!(uris, expected);
         assert_eq!(problems.len(), 3);
@@ -321,16 +349,12 @@ mod tests {
                 0..5,
             )
         ) {
-            let owned: Vec<(ServerName, String, Vec<String>)> =
-                servers.into_iter().map(|(n, (p, t))| (n.parse().unwrap(), p, t)).collect();
-            let named: Vec<Named<'_>> = owned
+            let servers: Vec<(&str, &str, &[String])> = servers
                 .iter()
-                .map(|(server, prefix, tools)| {
-                    Named { server, prefix, keys: tools.iter().map(String::as_str).collect() }
-                })
+                .map(|(name, (prefix, tools))| (name.as_str(), prefix.as_str(), tools.as_slice()))
                 .collect();
-            let (names, _) = expose("x", Kind::Tool, &named);
-            let mut exposed: Vec<String> = names.into_iter().flatten().flatten().collect();
+            let (names, _) = exposed(Kind::Tool, &servers);
+            let mut exposed: Vec<String> = names.into_iter().flatten().collect();
             let count = exposed.len();
             exposed.sort();
             exposed.dedup();

@@ -2,7 +2,8 @@
 //!
 //! Everything keeps the server's own bytes. Knows nothing of exposed names.
 
-use std::ops::{Index, IndexMut};
+use std::borrow::Cow;
+use std::ops::{Index, IndexMut, Range};
 use std::sync::Arc;
 
 use bytestring::ByteString;
@@ -109,9 +110,11 @@ impl<T> IndexMut<Kind> for PerKind<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     /// What it is called at the server; see [`Kind::key`].
-    pub key: String,
+    pub key: ByteString,
     /// The raw JSON object.
     raw: ByteString,
+    /// Where the key stands in it, raw.
+    key_at: Range<usize>,
 }
 
 impl Item {
@@ -123,9 +126,14 @@ impl Item {
     pub fn parse(kind: Kind, raw: ByteString) -> Result<Self, InvalidItem> {
         let invalid = |why: String| InvalidItem { kind: kind.noun(), why };
         let [key] = json::members(&raw, [kind.key()]).map_err(|error| invalid(error.to_string()))?;
-        let key =
-            key.and_then(json::string).ok_or_else(|| invalid(format!("it has no {}", kind.key())))?.into();
-        Ok(Self { key, raw })
+        let missing = || invalid(format!("it has no {}", kind.key()));
+        let quoted = key.ok_or_else(missing)?;
+        let key = match json::string(quoted).ok_or_else(missing)? {
+            Cow::Borrowed(key) => raw.slice_ref(key),
+            Cow::Owned(key) => key.into(),
+        };
+        let key_at = json::span(&raw, quoted);
+        Ok(Self { key, key_at, raw })
     }
 
     /// The raw JSON object.
@@ -133,16 +141,9 @@ impl Item {
         &self.raw
     }
 
-    /// The raw JSON object with another key; every other byte stays.
-    pub(super) fn renamed(&self, kind: Kind, key: &str) -> ByteString {
-        if key == self.key {
-            return self.raw.clone();
-        }
-        match json::members(&self.raw, [kind.key()]) {
-            Ok([Some(old)]) => json::splice(&self.raw, [(json::span(&self.raw, old), &json::quoted(key))]),
-            // Cannot be: `parse` has found it.
-            _ => self.raw.clone(),
-        }
+    /// What stands before and after the raw key. Neither is copied.
+    fn around_key(&self) -> (&str, &str) {
+        (&self.raw[..self.key_at.start], &self.raw[self.key_at.end..])
     }
 }
 
@@ -190,6 +191,17 @@ impl ListText {
         }
         self.is_empty = false;
         self.text.push_str(raw);
+    }
+
+    /// Adds an item under another key; every other byte of it stays.
+    pub(super) fn push_as(&mut self, item: &Item, key: &str) {
+        if *key == *item.key {
+            return self.push(item.raw());
+        }
+        let (before, after) = item.around_key();
+        self.push(before);
+        self.text.push_str(&json::quoted(key));
+        self.text.push_str(after);
     }
 
     pub(super) fn end(mut self) -> ByteString {

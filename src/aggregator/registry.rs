@@ -1,45 +1,81 @@
 //! Which servers are in the catalogue.
+//!
+//! A change is entered at once, and is in the catalogue when its future is done. Changes that come together are in one
+//! catalogue together: whoever finds that nobody makes one makes it for all who wait. So five hundred servers that come at
+//! once cost some catalogues, and not five hundred, each longer than the one before.
+//!
+//! Invariants: catalogues come in the order of changes, none goes back behind another; what one task entered before
+//! something else is in no later catalogue than that.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::btree_map::Entry as Place;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use bytestring::ByteString;
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{debug, warn};
 
-use super::catalogue::{Catalogue, Member};
+use super::catalogue::{Catalogue, Entry, Member};
 use super::client::Clients;
 use super::link::{Limits, Link};
 use super::local::LocalTools;
 use crate::mcpserver::ServerName;
+use crate::sync::lock;
 
 /// Holds what each server brings, and the catalogue made of it. Readers get whole snapshots.
 #[derive(Debug)]
 pub struct Registry {
     lead: String,
     clients: Arc<Clients>,
-    members: Mutex<BTreeMap<ServerName, Member>>,
+    entered: Mutex<Entered>,
     local: OnceLock<Arc<dyn LocalTools>>,
     catalogue: watch::Sender<Arc<Catalogue>>,
+    /// Held by whoever makes a catalogue.
+    made: tokio::sync::Mutex<Made>,
+}
+
+/// What is to be in the catalogue.
+#[derive(Debug, Default)]
+struct Entered {
+    servers: BTreeMap<ServerName, Arc<Entry>>,
+    local: Arc<[ByteString]>,
+    /// Counts changes.
+    revision: u64,
+}
+
+/// What is in the catalogue.
+#[derive(Debug, Default)]
+struct Made {
+    /// Of [`Entered::revision`].
+    revision: u64,
+    /// How many catalogues there were.
+    catalogues: u64,
 }
 
 impl Registry {
     /// A registry without servers, whose exposed names begin with `lead`.
     pub fn new(lead: impl Into<String>) -> Arc<Self> {
-        let lead = lead.into();
-        let empty = Arc::new(Catalogue::build(&lead, &[], std::iter::empty()));
         Arc::new(Self {
-            lead,
+            lead: lead.into(),
             clients: Arc::default(),
-            members: Mutex::default(),
+            entered: Mutex::default(),
             local: OnceLock::new(),
-            catalogue: watch::Sender::new(empty),
+            catalogue: watch::Sender::default(),
+            made: tokio::sync::Mutex::default(),
         })
     }
 
     /// Offers tools of our own as well, from now on. Only the first call counts.
-    pub fn offer_local(&self, tools: Arc<dyn LocalTools>) {
-        self.change(|_| self.local.set(tools).is_ok());
+    pub async fn offer_local(&self, tools: Arc<dyn LocalTools>) {
+        let listed = tools.tools().into();
+        let revision = self.enter(|entered| {
+            let first = self.local.set(tools).is_ok();
+            if first {
+                entered.local = listed;
+            }
+            first
+        });
+        self.settled(revision).await;
     }
 
     /// The tools of our own.
@@ -57,26 +93,35 @@ impl Registry {
         &self.clients
     }
 
-    /// Enters a server, or what has changed of it. One whose link is retired stays out: it may be another's turn already.
-    pub fn publish(&self, member: Member) {
-        self.change(|members| {
-            let enters = !member.link.is_retired();
+    /// Enters a server, or what has changed of it, at once; the future is done when the catalogue has it. One whose link is
+    /// retired stays out: it may be another's turn already.
+    #[must_use = "nobody else may put it into the catalogue"]
+    pub fn publish(&self, member: Member) -> impl Future<Output = ()> + Send + use<'_> {
+        let server = member.link.server().clone();
+        let link = Arc::clone(&member.link);
+        let entry = Arc::new(Entry::new(&self.lead, member));
+        let revision = self.enter(|entered| {
+            let enters = !link.is_retired();
             if enters {
-                members.insert(member.link.server().clone(), member);
+                entered.servers.insert(server, entry);
             }
             enters
         });
+        self.settled(revision)
     }
 
-    /// Takes out what was entered with `link`. What is not there is fine.
-    pub fn withdraw(&self, link: &Arc<Link>) {
-        self.change(|members| match members.entry(link.server().clone()) {
-            Entry::Occupied(member) if Arc::ptr_eq(&member.get().link, link) => {
-                member.remove();
+    /// Takes out what was entered with `link`, at once; the future is done when the catalogue has it no more. What is not
+    /// there is fine.
+    #[must_use = "nobody else may take it out of the catalogue"]
+    pub fn withdraw(&self, link: &Arc<Link>) -> impl Future<Output = ()> + Send + use<'_> {
+        let revision = self.enter(|entered| match entered.servers.entry(link.server().clone()) {
+            Place::Occupied(entry) if Arc::ptr_eq(&entry.get().member.link, link) => {
+                entry.remove();
                 true
             }
             _ => false,
         });
+        self.settled(revision)
     }
 
     /// The catalogue at this moment.
@@ -89,18 +134,39 @@ impl Registry {
         self.catalogue.subscribe()
     }
 
-    /// Makes a new catalogue where `edit` says that something has changed.
-    fn change(&self, edit: impl FnOnce(&mut BTreeMap<ServerName, Member>) -> bool) {
-        // Built under the lock, so that an older set of members never replaces a newer one.
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        if !edit(&mut members) {
-            return;
+    /// Changes what is to be in the catalogue; `edit` says whether it has. Gives the revision that has it, and all that was
+    /// entered before.
+    fn enter(&self, edit: impl FnOnce(&mut Entered) -> bool) -> u64 {
+        let mut entered = lock(&self.entered);
+        if edit(&mut entered) {
+            entered.revision += 1;
         }
-        let local = self.local.get().map(|local| local.tools()).unwrap_or_default();
-        let catalogue = Arc::new(Catalogue::build(&self.lead, &local, members.iter()));
-        let old = self.catalogue.send_replace(Arc::clone(&catalogue));
-        drop(members);
-        for problem in catalogue.problems().iter().filter(|problem| !old.problems().contains(problem)) {
+        entered.revision
+    }
+
+    /// Waits until the catalogue has a revision, or a later one; makes it where nobody does.
+    async fn settled(&self, revision: u64) {
+        // Whoever is ready now may have something for the same catalogue.
+        tokio::task::yield_now().await;
+        let mut made = self.made.lock().await;
+        if made.revision < revision {
+            self.make(&mut made);
+        }
+    }
+
+    fn make(&self, made: &mut Made) {
+        let entered = lock(&self.entered);
+        let (servers, local, revision) =
+            (entered.servers.clone(), Arc::clone(&entered.local), entered.revision);
+        drop(entered);
+        let old = self.catalogue();
+        let catalogue = Arc::new(old.successor(&self.lead, &local, servers));
+        self.catalogue.send_replace(Arc::clone(&catalogue));
+        let changes = revision - made.revision;
+        *made = Made { revision, catalogues: made.catalogues + 1 };
+        debug!(number = made.catalogues, changes, tools = catalogue.len(), "another catalogue");
+        let known: HashSet<_> = old.problems().iter().collect();
+        for problem in catalogue.problems().iter().filter(|problem| !known.contains(problem)) {
             warn!("{problem}");
         }
     }
@@ -108,41 +174,91 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::aggregator::offer::Offer;
+    use futures_util::future::join_all;
 
-    #[test]
-    fn taking_out_what_is_not_there_is_no_change() {
+    use super::*;
+    use crate::aggregator::offer::{Kind, Offer};
+    use crate::aggregator::scope::Scope;
+
+    #[tokio::test]
+    async fn taking_out_what_is_not_there_is_no_change() {
         let registry = Registry::new("x");
-        let link = publish(&registry);
+        let link = publish(&registry).await;
         assert_eq!(registry.catalogue().len(), 1);
 
         let mut catalogues = registry.subscribe();
-        registry.withdraw(&link);
+        registry.withdraw(&link).await;
         assert!(catalogues.has_changed().unwrap());
         catalogues.mark_unchanged();
-        registry.withdraw(&link);
+        registry.withdraw(&link).await;
         assert!(!catalogues.has_changed().unwrap());
         assert!(registry.catalogue().is_empty());
     }
 
-    #[test]
-    fn a_predecessor_that_is_late_changes_nothing() {
+    #[tokio::test]
+    async fn a_predecessor_that_is_late_changes_nothing() {
         let registry = Registry::new("x");
-        let old = publish(&registry);
+        let old = publish(&registry).await;
         old.retire();
-        registry.withdraw(&old);
-        publish(&registry);
+        registry.withdraw(&old).await;
+        publish(&registry).await;
         let catalogues = registry.subscribe();
-        registry.publish(member(Arc::clone(&old)));
-        registry.withdraw(&old);
+        registry.publish(member(Arc::clone(&old))).await;
+        registry.withdraw(&old).await;
         assert!(!catalogues.has_changed().unwrap());
         assert_eq!(registry.catalogue().len(), 1);
     }
 
-    fn publish(registry: &Registry) -> Arc<Link> {
+    #[tokio::test]
+    async fn what_comes_together_is_in_one_catalogue() {
+        const SERVERS: usize = 500;
+        let registry = Registry::new("x");
+        let links: Vec<Arc<Link>> = (0..SERVERS)
+            .map(|number| registry.link(format!("s{number}").parse().unwrap(), Limits::default()))
+            .collect();
+        join_all(links.iter().map(|link| registry.publish(member(Arc::clone(link))))).await;
+        assert_eq!(registry.catalogue().len(), SERVERS);
+        assert_eq!(registry.made.lock().await.catalogues, 1);
+
+        // Those who come while one is made wait for the next, and for no other.
+        let making = registry.made.lock().await;
+        let withdrawing = join_all(links.iter().map(|link| registry.withdraw(link)));
+        let (others, ()) = tokio::join!(withdrawing, async {
+            tokio::task::yield_now().await;
+            drop(making);
+        });
+        assert_eq!(others.len(), SERVERS);
+        assert!(registry.catalogue().is_empty());
+        assert_eq!(registry.made.lock().await.catalogues, 2);
+    }
+
+    #[tokio::test]
+    async fn a_change_is_in_the_catalogue_when_it_is_done_even_if_another_was_given_up() {
+        let registry = Registry::new("x");
+        let link = publish(&registry).await;
+        drop(registry.withdraw(&link));
+        assert_eq!(registry.catalogue().len(), 1);
+        // Nothing to take out any more; what was entered before is waited for all the same.
+        registry.withdraw(&link).await;
+        assert!(registry.catalogue().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_the_same_is_the_same_text() {
+        let registry = Registry::new("x");
+        publish(&registry).await;
+        let before = registry.catalogue();
+        publish(&registry).await;
+        let after = registry.catalogue();
+        for kind in Kind::ALL {
+            let text = |catalogue: &Catalogue| catalogue.list(&Scope::All, kind).as_ptr();
+            assert_eq!(text(&before), text(&after), "{kind:?}");
+        }
+    }
+
+    async fn publish(registry: &Registry) -> Arc<Link> {
         let link = registry.link("a".parse().unwrap(), Limits::default());
-        registry.publish(member(Arc::clone(&link)));
+        registry.publish(member(Arc::clone(&link))).await;
         link
     }
 

@@ -112,7 +112,7 @@ impl Route {
         };
         // Completion is about templates themselves.
         if let Some(target) = catalogue.target(Kind::Template, &uri) {
-            let own_uri = Some(target.key.clone());
+            let own_uri = Some(target.key.to_string());
             return Ok(Self { own_uri, ..Self::to(target, request.replace(raw, &target.key)) });
         }
         let Some((link, own)) = catalogue.resource(&uri) else {

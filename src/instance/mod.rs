@@ -228,13 +228,14 @@ impl Instance {
             Arc::clone(&registry),
         );
         let operator = reconciler.operator(definitions.clone());
-        registry.offer_local(Arc::new(Management::new(
+        let management = Management::new(
             settings.aggregator.management_tools.value,
             operator.clone(),
             definitions,
             reconciler.statuses(),
             SecretNames::new(&settings.redact.value),
-        )));
+        );
+        registry.offer_local(Arc::new(management)).await;
         reconciler.wished().await;
         if let Err(error) = gateways.start().await {
             reconciler.shutdown().await;

@@ -170,15 +170,17 @@ impl Actor {
         let _ = self.commands.send(command);
     }
 
-    /// Takes the tools out of the catalogue at once. The future lets calls in flight end, closes the session, and is done
-    /// when nothing is left.
+    /// Takes the tools out of the catalogue: what takes their place is in no catalogue with them. The future sees to that, lets
+    /// calls in flight end, closes the session, and is done when nothing is left.
     pub(super) fn retire(self) -> impl Future<Output = ()> + Send + 'static {
         // What is on its way must not enter anything any more: the server is somebody else's, or nobody's.
         self.link.retire();
-        self.shared.registry.withdraw(&self.link);
+        // Entered now, and not when the future is polled: a successor comes after it.
+        drop(self.shared.registry.withdraw(&self.link));
         let (done, wait) = oneshot::channel();
         self.send(Command::Retire(done));
         async move {
+            self.shared.registry.withdraw(&self.link).await;
             // An error means that the task has ended, which is as good.
             let _ = wait.await;
         }
@@ -251,7 +253,7 @@ impl Task {
         };
         // Also where nobody has retired it, but has lost interest.
         self.link.retire();
-        self.shared.registry.withdraw(&self.link);
+        self.shared.registry.withdraw(&self.link).await;
         self.link.own_sessions_closed().await;
         // With it goes the route.
         drop(self);
@@ -297,7 +299,7 @@ impl Task {
         self.was_open = true;
         self.isolate(&session.lease);
         self.link.set(Some(Arc::clone(&session.upstream)));
-        self.publish(&session.offer);
+        self.publish(&session.offer).await;
         let Opened { upstream, offer, lease, origin } = session;
         let next = self.serve_until(&upstream, offer, &origin).await;
         let drain = self.shared.drain;
@@ -309,7 +311,7 @@ impl Task {
                 self.shared.tracker.spawn(close(upstream, lease, drain));
             }
             Next::Wait(_) => {
-                self.withdraw();
+                self.withdraw().await;
                 self.shared.tracker.spawn(close(upstream, lease, drain));
             }
             // Lost, or in need of a successor that must not meet it: a command can hold what there is only one of.
@@ -371,7 +373,7 @@ impl Task {
                 listed = &mut listing, if !listing.is_terminated() => match listed {
                     Ok(new) => {
                         offer = new;
-                        self.publish(&offer);
+                        self.publish(&offer).await;
                     }
                     Err(error) => self.degrade(&error, &offer),
                 },
@@ -381,7 +383,7 @@ impl Task {
                 command = self.commands.recv() => match command {
                     Some(Command::Update(definition)) => {
                         self.take_over(definition);
-                        self.publish(&offer);
+                        self.publish(&offer).await;
                     }
                     Some(Command::Change(definition, approach)) => {
                         self.take_another_way(definition, approach);
@@ -406,7 +408,7 @@ impl Task {
         self.failures += 1;
         self.was_open = false;
         let retry_in = self.shared.retry.wait(self.failures);
-        self.withdraw();
+        self.withdraw().await;
         let reason = self.explain(error);
         for waiting in self.waiting.drain(..) {
             // Whoever asked may have lost interest.
@@ -487,12 +489,12 @@ impl Task {
         self.failures = 0;
     }
 
-    fn withdraw(&self) {
-        self.shared.registry.withdraw(&self.link);
+    async fn withdraw(&self) {
+        self.shared.registry.withdraw(&self.link).await;
         self.link.set(None);
     }
 
-    fn publish(&mut self, offer: &Arc<Offer>) {
+    async fn publish(&mut self, offer: &Arc<Offer>) {
         let definition = &self.definition;
         let prefix =
             definition.tool_prefix.as_ref().map_or(definition.name.as_str(), |prefix| prefix.as_str());
@@ -502,7 +504,7 @@ impl Task {
             offer: Arc::clone(offer),
             family: definition.family.clone(),
         };
-        self.shared.registry.publish(member);
+        self.shared.registry.publish(member).await;
         let state = if self.is_stdio() { ServerState::Running } else { ServerState::Connected };
         self.set_state(state, tools(offer));
         for waiting in self.waiting.drain(..) {
