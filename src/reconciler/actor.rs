@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{Fuse, FusedFuture as _};
+use futures_util::future::{BoxFuture, Fuse, FusedFuture as _};
 use http::HeaderMap;
 use http::uri::PathAndQuery;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -268,8 +268,7 @@ impl Task {
         if self.failures == 0 || self.was_open {
             self.set_state(if self.is_stdio() { ServerState::Starting } else { ServerState::Connecting }, 0);
         }
-        let opening = self.open();
-        tokio::pin!(opening);
+        let mut opening = self.open();
         loop {
             tokio::select! {
                 opened = &mut opening => return match opened {
@@ -320,14 +319,14 @@ impl Task {
                 // A gateway that was replaced lets the calls through it end, also those of its own sessions.
                 let cut = upstream.is_lost() && self.is_in_front(&origin);
                 let patience = if cut { LAST_ANSWERS } else { drain };
-                let closing = close(upstream, lease, patience);
+                let closing = close(upstream, lease, patience).boxed();
                 if self.waiting.is_empty() {
                     self.shared.tracker.spawn(closing);
                 } else {
                     closing.await;
                 }
             }
-            Next::End(_) => close(upstream, lease, drain).await,
+            Next::End(_) => close(upstream, lease, drain).boxed().await,
         }
         next
     }
@@ -368,7 +367,7 @@ impl Task {
                 },
                 () = upstream.lists_changed(), if listing.is_terminated() => {
                     let again = list_again(Arc::clone(upstream), Arc::clone(&offer), self.link.limits());
-                    listing.set(again.fuse());
+                    listing.set(again.boxed().fuse());
                 }
                 listed = &mut listing, if !listing.is_terminated() => match listed {
                     Ok(new) => {
@@ -444,13 +443,16 @@ impl Task {
     }
 
     /// A session by the way there is now. Gives it up when dropped.
-    fn open(&self) -> impl Future<Output = Result<Opened, ConnectError>> + use<> {
+    ///
+    /// On the heap, as is all that an actor does seldom: it would otherwise be part of what every actor holds all the time.
+    fn open(&self) -> BoxFuture<'static, Result<Opened, ConnectError>> {
         let (dialer, link, lease) = (self.dialer(), Arc::clone(&self.link), self.approach.lease.clone());
         let origin = Arc::clone(&self.origin.borrow());
         async move {
             let (upstream, offer) = open(link, dialer).await?;
             Ok(Opened { upstream, offer, lease, origin })
         }
+        .boxed()
     }
 
     fn dialer(&self) -> Dialer {
