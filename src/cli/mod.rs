@@ -23,7 +23,6 @@ mod output;
 mod progress;
 mod remove;
 mod run;
-mod schema;
 mod serve;
 mod servers;
 mod signals;

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use sidegate::admin::status::Status;
 use sidegate::environment::Environment;
+use sidegate::wire::schema::Wanted;
 
 use super::control::InstanceSelector;
 use super::glob::Glob;
 use super::mcp::McpClient;
 use super::output::{say, say_error};
-use super::schema::Wanted;
 use super::table::table;
 use super::words::similar;
 use super::{Exit, Failure, OutputFormat};

@@ -9,6 +9,7 @@
 //! | [`message`] | one JSON-RPC message: its kind and the spans of its parts |
 //! | [`json`] | finding members of an object and splicing text, without building a tree |
 //! | [`rpc`] | the messages that this project says itself: results and errors |
+//! | [`schema`] | what a property of a tool's `inputSchema` takes |
 //! | [`version`] | protocol versions, and which era of the protocol a request belongs to |
 //! | [`sse`] | server-sent events, both directions |
 //! | [`stream`] | one resumable stream of messages to a peer, bounded |
@@ -25,6 +26,7 @@ pub mod json;
 pub mod message;
 pub mod pipe;
 pub mod rpc;
+pub mod schema;
 pub mod server;
 pub mod sse;
 pub mod stdio;

@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use serde_json::{Map, Value};
+use sidegate::wire::schema::Wanted;
 
-use super::super::schema::Wanted;
 use super::super::tools::name;
 use super::super::words::similar;
 use super::super::{Exit, Failure};

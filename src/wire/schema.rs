@@ -1,4 +1,4 @@
-//! What a property of a tool's `inputSchema` takes, as far as a command line needs to know.
+//! What a property of a tool's `inputSchema` takes, as far as somebody needs to know who reads it from a text.
 
 use serde_json::Value;
 
@@ -7,14 +7,14 @@ const DEEPEST: usize = 8;
 
 /// The types and the values that a property takes. Neither: nobody says, so anything.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Wanted {
+pub struct Wanted {
     types: Vec<String>,
     values: Vec<Value>,
 }
 
 impl Wanted {
     /// What `property` of the schema `root` takes. Alternatives (`anyOf`, `oneOf`) are taken together.
-    pub(super) fn of(property: &Value, root: &Value) -> Self {
+    pub fn of(property: &Value, root: &Value) -> Self {
         let mut wanted = Self::default();
         wanted.collect(property, root, DEEPEST);
         wanted
@@ -50,8 +50,18 @@ impl Wanted {
         }
     }
 
+    /// The values that it takes, where they are listed.
+    pub fn values(&self) -> &[Value] {
+        &self.values
+    }
+
+    /// Whether it takes values of the type `kind`, besides those that are listed.
+    pub fn takes(&self, kind: &str) -> bool {
+        self.types.iter().any(|known| known == kind)
+    }
+
     /// In a word or a few: `integer`, `sha256|sha512`.
-    pub(super) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         // That something may be null is clear where it may be left out.
         let types = self.types.iter().filter(|kind| *kind != "null").cloned();
         let words: Vec<String> = self.values.iter().map(spelled).chain(types).collect();
@@ -63,7 +73,7 @@ impl Wanted {
     /// # Errors
     ///
     /// It is none of them: why.
-    pub(super) fn read(&self, text: &str) -> Result<Value, String> {
+    pub fn read(&self, text: &str) -> Result<Value, String> {
         if let Some(value) = self.values.iter().find(|value| spelled(value) == text) {
             return Ok(value.clone());
         }
@@ -83,7 +93,8 @@ impl Wanted {
     }
 }
 
-fn spelled(value: &Value) -> String {
+/// A value as people write it: a string without its quotes, anything else as JSON.
+pub fn spelled(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
