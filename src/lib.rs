@@ -27,6 +27,7 @@
 //! | [`example_server`] | a small MCP server to try things with | everything above |
 //! | [`outbound`] | the proxies that the environment names | who dials |
 //! | [`environment`] | a snapshot of environment variables | |
+//! | [`glob`] | patterns for names | whose names they are |
 //!
 //! # The life of a tool call
 //!
@@ -61,6 +62,7 @@ pub mod environment;
 mod error;
 pub mod example_server;
 pub mod gateway;
+pub mod glob;
 pub mod instance;
 pub mod management;
 pub mod mcpserver;

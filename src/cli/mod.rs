@@ -12,7 +12,6 @@ mod doctor;
 mod example_server;
 mod gateway;
 mod get;
-mod glob;
 mod import;
 mod instance;
 mod list;

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use sidegate::admin::status::Status;
 use sidegate::environment::Environment;
+use sidegate::glob::Glob;
 use sidegate::wire::schema::Wanted;
 
 use super::control::InstanceSelector;
-use super::glob::Glob;
 use super::mcp::McpClient;
 use super::output::{say, say_error};
 use super::table::table;

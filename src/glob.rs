@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A pattern that is right. `Display` is as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Glob {
+pub struct Glob {
     text: String,
     parts: Vec<Part>,
 }
@@ -25,10 +25,15 @@ enum Part {
 
 /// What is wrong with a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum InvalidGlob {
+#[non_exhaustive]
+pub enum InvalidGlob {
+    /// There is none.
     Empty,
+    /// A `[` without its `]`.
     Open,
+    /// Nothing between `[` and `]`.
     EmptyClass,
+    /// A range whose end comes before its start.
     Backwards(char, char),
 }
 
@@ -101,12 +106,12 @@ fn class(inside: &str) -> Result<Part, InvalidGlob> {
 
 impl Glob {
     /// Whether the pattern stands for a single name.
-    pub(super) fn is_literal(&self) -> bool {
+    pub fn is_literal(&self) -> bool {
         self.parts.iter().all(|part| matches!(part, Part::Char(_)))
     }
 
     /// Whether the whole of `name` is as the pattern says.
-    pub(super) fn matches(&self, name: &str) -> bool {
+    pub fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();
         let (mut part, mut at) = (0, 0);
         // Where the last `*` was, and how much of the name it has taken: only the last one is ever tried again.
