@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::asked::Asked;
 use super::catalogue::Catalogue;
 use super::declared::Declared;
+use super::exposure::MetaTools;
 use super::ledger::Ledger;
 use super::level::{Level, LevelCell};
 use super::link::Link;
@@ -42,6 +43,8 @@ pub struct Client {
     /// Tells it from every other client.
     pub(super) number: u64,
     pub(super) scope: Scope,
+    /// The tools that it sees in place of all others, where it wants them so.
+    pub(super) meta: Option<Arc<MetaTools>>,
     pub(super) handle: SessionHandle,
     /// The id of its session, hashed: what may be told of it.
     pub(super) hashed_session: Arc<str>,
@@ -108,15 +111,17 @@ impl Client {
     pub(super) fn new(
         number: u64,
         scope: Scope,
+        meta: Option<Arc<MetaTools>>,
         handle: SessionHandle,
         version: ProtocolVersion,
         declared: Declared,
         catalogue: &Catalogue,
     ) -> Arc<Self> {
-        let known = PerKind::from_fn(|kind| catalogue.list(&scope, kind).clone());
+        let known = PerKind::from_fn(|kind| listed(catalogue, &scope, meta.as_deref(), kind).clone());
         Arc::new(Self {
             number,
             scope,
+            meta,
             hashed_session: handle.id().hashed(),
             handle,
             version,
@@ -130,6 +135,11 @@ impl Client {
             closed: CancellationToken::new(),
             known: Mutex::new(known),
         })
+    }
+
+    /// The `result` that lists one kind for this client, as JSON text.
+    pub(super) fn list<'c>(&'c self, catalogue: &'c Catalogue, kind: Kind) -> &'c ByteString {
+        listed(catalogue, &self.scope, self.meta.as_deref(), kind)
     }
 
     /// Counts a request as under way to `link`.
@@ -249,7 +259,7 @@ impl Client {
     pub(super) fn tell(&self, catalogue: &Catalogue) {
         let mut known = lock(&self.known);
         let mut learn = |kind| {
-            let list = catalogue.list(&self.scope, kind);
+            let list = self.list(catalogue, kind);
             let is_news = known[kind] != *list;
             if is_news {
                 known[kind].clone_from(list);
@@ -265,6 +275,18 @@ impl Client {
         for (_, method) in news.iter().filter(|(is_news, _)| *is_news) {
             self.handle.standalone().push(rpc::notification(method, None), Weight::Droppable);
         }
+    }
+}
+
+fn listed<'c>(
+    catalogue: &'c Catalogue,
+    scope: &Scope,
+    meta: Option<&'c MetaTools>,
+    kind: Kind,
+) -> &'c ByteString {
+    match meta {
+        Some(meta) if kind == Kind::Tool => &meta.list,
+        _ => catalogue.list(scope, kind),
     }
 }
 

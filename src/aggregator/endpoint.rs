@@ -13,6 +13,7 @@ use super::catalogue::Catalogue;
 use super::client::{Client, Clients};
 use super::declared::Declared;
 use super::elicitations;
+use super::exposure::{self, MetaTools};
 use super::observed::{self, outcome_of_error, outcome_of_result};
 use super::offer::Kind;
 use super::registry::Registry;
@@ -21,6 +22,7 @@ use super::request::ClientRequest;
 use super::route::Route;
 use super::scope::Scope;
 use super::{tasks, uris};
+use crate::config::Exposure;
 use crate::mcpserver::ServerName;
 use crate::telemetry::calls::{Call as Observed, CallLog, Outcome};
 use crate::wire::json;
@@ -34,9 +36,9 @@ use crate::wire::version::ProtocolVersion;
 const ANNOUNCE_QUIET: Duration = Duration::from_millis(10);
 const ANNOUNCE_AT_LATEST: Duration = Duration::from_millis(100);
 
-/// What clients of all servers are promised.
+/// What clients of all servers are promised, besides tools.
 const CAPABILITIES: &str = concat!(
-    r#""tools":{"listChanged":true},"prompts":{"listChanged":true},"#,
+    r#""prompts":{"listChanged":true},"#,
     r#""resources":{"subscribe":true,"listChanged":true},"logging":{},"completions":{}"#,
 );
 
@@ -47,6 +49,9 @@ const FIRST_CONTACT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Aggregate {
     registry: Arc<Registry>,
+    /// What clients see that have not said what they want to.
+    exposure: Exposure,
+    meta: Arc<MetaTools>,
     /// Set when the instance is stopping: no new calls.
     stopping: CancellationToken,
     in_flight: watch::Sender<usize>,
@@ -56,8 +61,20 @@ pub struct Aggregate {
 impl Aggregate {
     /// The aggregate of what `registry` holds. After `stopping` new calls are refused.
     pub fn new(registry: Arc<Registry>, stopping: CancellationToken) -> Self {
-        let calls = CallLog::new(Vec::new(), false);
-        Self { registry, stopping, in_flight: watch::Sender::new(0), calls }
+        Self {
+            registry,
+            exposure: Exposure::Direct,
+            meta: Arc::new(MetaTools::new()),
+            stopping,
+            in_flight: watch::Sender::new(0),
+            calls: CallLog::new(Vec::new(), false),
+        }
+    }
+
+    /// The same, shown as `exposure` says to clients that do not say what they want to see.
+    #[must_use]
+    pub fn exposing(self, exposure: Exposure) -> Self {
+        Self { exposure, ..self }
     }
 
     /// As it is, with calls that are told to `calls`.
@@ -123,7 +140,26 @@ impl Aggregate {
         })
     }
 
-    /// Answers a request. `None` where there is no answer: it was cancelled.
+    /// Answers a request, which calls no meta tool, and tells whoever observes calls. `None` where there is no answer.
+    pub(super) async fn answer_observed(
+        &self,
+        client: &Arc<Client>,
+        request: &ClientRequest<'_>,
+        reply: &Reply,
+    ) -> Option<Result<ByteString, RpcError>> {
+        let observed = self.calls.begin(observed::begin(client, request, None));
+        let answer = self.answer(client, request, reply, &observed).await;
+        match &answer {
+            Some(Ok(_)) => observed.ends(Outcome::Ok, None),
+            Some(Err(error)) => {
+                observed.ends(Outcome::Error { code: error.code.into() }, Some(&error.message));
+            }
+            None => observed.ends(Outcome::Cancelled, None),
+        }
+        answer
+    }
+
+    /// Answers a request, which calls no meta tool. `None` where there is no answer: it was cancelled.
     async fn answer(
         &self,
         client: &Arc<Client>,
@@ -138,7 +174,7 @@ impl Aggregate {
         if let Some(kind) = Kind::listed_by(request.method)
             && offers(&catalogue, &client.scope, kind.capability())
         {
-            return Some(list(&catalogue, &client.scope, kind, request));
+            return Some(list(client.list(&catalogue, kind), request));
         }
         match request.method {
             "logging/setLevel" if offers(&catalogue, &client.scope, "logging") => {
@@ -254,10 +290,21 @@ impl Aggregate {
     pub(super) fn catalogue(&self) -> Arc<Catalogue> {
         self.registry.catalogue()
     }
+
+    /// What a client sees that connects like this.
+    fn wanted(&self, context: &RequestContext) -> Result<(Scope, Exposure), RpcError> {
+        let scope = Scope::of_path(&context.path).unwrap_or(Scope::All);
+        let exposure = exposure::chosen(&context.headers, &scope, self.exposure)?;
+        Ok((scope, exposure))
+    }
 }
 
 impl Endpoint for Aggregate {
     type Session = Client;
+
+    fn admit(&self, context: &RequestContext) -> Result<(), RpcError> {
+        self.wanted(context).map(drop)
+    }
 
     async fn initialize(
         &self,
@@ -277,15 +324,17 @@ impl Endpoint for Aggregate {
             .and_then(json::string)
             .ok_or_else(|| invalid("\"params.protocolVersion\" is missing or not a string".to_owned()))?;
         let version = ProtocolVersion::negotiate(&version);
-        let scope = Scope::of_path(&context.path).unwrap_or(Scope::All);
+        let (scope, exposure) = self.wanted(context)?;
         if let Scope::Server(server) = &scope {
             self.wait_for(server).await?;
         }
         let catalogue = self.catalogue();
-        let result = format!(r#"{{"protocolVersion":"{version}",{}}}"#, introduce(&scope, &catalogue)?);
-        let client = self
-            .clients()
-            .enter(|number| Client::new(number, scope, handle.clone(), version, declared, &self.catalogue()));
+        let result =
+            format!(r#"{{"protocolVersion":"{version}",{}}}"#, introduce(&scope, exposure, &catalogue)?);
+        let meta = (exposure == Exposure::Meta).then(|| Arc::clone(&self.meta));
+        let client = self.clients().enter(|number| {
+            Client::new(number, scope, meta, handle.clone(), version, declared, &self.catalogue())
+        });
         debug!(session = ?handle.id(), %version, "a client has connected");
         Ok(Opened { session: client, response: rpc::result(id, &result), version })
     }
@@ -299,18 +348,7 @@ impl Endpoint for Aggregate {
     ) {
         let View::Request { id, .. } = request.view() else { return };
         let answer = match ClientRequest::parse(&request) {
-            Ok(request) => {
-                let observed = self.calls.begin(observed::begin(session, &request, None));
-                let answer = self.answer(session, &request, &reply, &observed).await;
-                match &answer {
-                    Some(Ok(_)) => observed.ends(Outcome::Ok, None),
-                    Some(Err(error)) => {
-                        observed.ends(Outcome::Error { code: error.code.into() }, Some(&error.message));
-                    }
-                    None => observed.ends(Outcome::Cancelled, None),
-                }
-                answer
-            }
+            Ok(request) => self.answer_exposed(session, &request, &reply).await,
             Err(error) => Some(Err(error)),
         };
         if let Some(answer) = answer {
@@ -373,15 +411,10 @@ fn offers(catalogue: &Catalogue, scope: &Scope, capability: &str) -> bool {
     }
 }
 
-/// Answers a list request.
-fn list(
-    catalogue: &Catalogue,
-    scope: &Scope,
-    kind: Kind,
-    request: &ClientRequest<'_>,
-) -> Result<ByteString, RpcError> {
+/// Answers a list request with `listed`.
+fn list(listed: &str, request: &ClientRequest<'_>) -> Result<ByteString, RpcError> {
     match json::members(request.params.unwrap_or("{}"), ["cursor"]) {
-        Ok([None | Some("null")]) => Ok(rpc::result(request.id, catalogue.list(scope, kind))),
+        Ok([None | Some("null")]) => Ok(rpc::result(request.id, listed)),
         Ok([Some(cursor)]) => {
             let why = format!("no cursor {cursor} was given out; everything is on one page");
             Err(request.invalid(&why))
@@ -411,7 +444,7 @@ impl Drop for InFlight<'_> {
 /// # Errors
 ///
 /// The server is not connected any more.
-fn introduce(scope: &Scope, catalogue: &Catalogue) -> Result<String, RpcError> {
+fn introduce(scope: &Scope, exposure: Exposure, catalogue: &Catalogue) -> Result<String, RpcError> {
     let (capabilities, info, instructions) = match scope {
         // Always all of them: servers come and go while the session lasts.
         Scope::All => {
@@ -421,10 +454,14 @@ fn introduce(scope: &Scope, catalogue: &Catalogue) -> Result<String, RpcError> {
             );
             let has_tasks = catalogue.servers().any(|(_, member)| member.offer.has("tasks"));
             let tasks = if has_tasks { format!(",{}", tasks::CAPABILITY) } else { String::new() };
+            let (tools, instructions) = match exposure {
+                Exposure::Direct => (r#""tools":{"listChanged":true}"#, catalogue.instructions()),
+                Exposure::Meta => (r#""tools":{}"#, Some(exposure::instructions(catalogue))),
+            };
             (
-                format!("{{{CAPABILITIES}{tasks}}}").into(),
+                format!("{{{tools},{CAPABILITIES}{tasks}}}").into(),
                 info.into(),
-                catalogue.instructions().map(ByteString::from),
+                instructions.map(ByteString::from),
             )
         }
         Scope::Server(server) => {

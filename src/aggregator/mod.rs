@@ -10,6 +10,7 @@
 //! | [`registry`] | which servers are in the catalogue; swaps snapshots |
 //! | [`link`] | the way to one server, which outlives its sessions |
 //! | [`upstream`] | one session with one server |
+//! | [`exposure`] | which tools a client is shown: all, or a few that find and use the others |
 //! | [`scope`] | whose things a client sees: `/mcp`, or `/mcp/<server>` |
 //! | [`endpoint`] | what clients see: sessions, lists, announcements |
 //! | `client`, `declared`, `asked` | one client's session, what it can do, what servers want to know of it |
@@ -32,6 +33,7 @@ mod client;
 mod declared;
 mod elicitations;
 pub mod endpoint;
+pub mod exposure;
 mod family;
 mod ledger;
 mod level;

@@ -12,7 +12,7 @@ use crate::wire::rpc::RpcError;
 /// A request of a client, and those parts of its text that a relay looks at or exchanges.
 #[derive(Debug)]
 pub(super) struct ClientRequest<'a> {
-    text: &'a ByteString,
+    pub(super) text: &'a ByteString,
     /// The client's id, raw.
     pub(super) id: &'a str,
     pub(super) method: &'a str,

@@ -9,6 +9,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Uri, header};
 use serde_json::{Value, json};
 use sidegate::admin::status::Status;
+use sidegate::aggregator::exposure::EXPOSURE;
+use sidegate::config::Exposure;
 use sidegate::wire::client::{ClientConfig, ClientError, Origin, Pool, Session};
 use sidegate::wire::message::{Message, View};
 use sidegate::wire::rpc::{self, RpcError};
@@ -45,7 +47,8 @@ pub(super) enum Outcome {
 impl McpClient {
     /// Opens a session with the instance that says this of itself.
     pub(super) async fn connect(status: &Status) -> Result<Self, Failure> {
-        let config = client_config(&status.url, status.token_file.as_deref())?;
+        // Commands are about the tools themselves, whatever other clients are shown.
+        let config = client_config(&status.url, status.token_file.as_deref(), Some(Exposure::Direct))?;
         let tracker = TaskTracker::new();
         let info = json!({"name": "sidegate", "version": env!("CARGO_PKG_VERSION")}).to_string();
         let opening = Session::open(Pool::new(), config, tracker.clone(), "{}", &info);
@@ -142,8 +145,13 @@ impl McpClient {
     }
 }
 
-/// How to be a client of the endpoint at `url`, whose token is in `token_file`.
-pub(super) fn client_config(url: &str, token_file: Option<&Path>) -> Result<ClientConfig, Failure> {
+/// How to be a client of the endpoint at `url`, whose token is in `token_file`; one that wants tools shown as `exposure` says,
+/// or as the instance shows them.
+pub(super) fn client_config(
+    url: &str,
+    token_file: Option<&Path>,
+    exposure: Option<Exposure>,
+) -> Result<ClientConfig, Failure> {
     let uri = reachable(url)?;
     let wrong = || Failure::text(Exit::Failed, format!("the instance's address is wrong: {url}"));
     let authority = uri.authority().cloned().ok_or_else(wrong)?;
@@ -151,6 +159,9 @@ pub(super) fn client_config(url: &str, token_file: Option<&Path>) -> Result<Clie
     let mut headers = HeaderMap::new();
     if let Some(file) = token_file {
         headers.insert(header::AUTHORIZATION, bearer(file)?);
+    }
+    if let Some(exposure) = exposure {
+        headers.insert(EXPOSURE, HeaderValue::from_static(exposure.as_str()));
     }
     // A sender that is dropped sends nowhere else.
     let (_, origin) = watch::channel(Origin::new(authority, HeaderMap::new()));

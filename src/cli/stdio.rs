@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use rustix::process::Pid;
+use sidegate::config::Exposure;
 use sidegate::environment::Environment;
 use sidegate::instance::Instance;
 use sidegate::wire::client::Pool;
@@ -48,6 +49,9 @@ it starts it again.
 Exit codes: 0 ended, 1 failed or the instance has gone, 2 wrong arguments or settings, 4 no gateway,
 5 the instance that was named does not run, 130 interrupted.")]
 pub(super) struct StdioArguments {
+    /// How tools are shown to this client: direct or meta [default: as the instance shows them]
+    #[arg(long, value_name = "HOW")]
+    exposure: Option<Exposure>,
     #[command(flatten)]
     instance: InstanceArguments,
 }
@@ -81,7 +85,8 @@ async fn serve(arguments: &StdioArguments, environment: &Environment) -> Result<
         Host::Running(running) => (&running.url, running.token_file.as_deref()),
         Host::Own(instance) => (&instance.info().url, instance.info().token_file.as_deref()),
     };
-    let config = PipeConfig { pool: Pool::new(), server: client_config(url, token_file)?, drain };
+    let config =
+        PipeConfig { pool: Pool::new(), server: client_config(url, token_file, arguments.exposure)?, drain };
     let ended = relay_until_asked(config, &mut host, &mut signals).await;
     let at_once = ended.as_ref().is_err_and(|failure| failure.exit == Exit::Interrupted);
     if let Host::Own(instance) = host

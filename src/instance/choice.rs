@@ -7,7 +7,7 @@ use tracing::warn;
 use super::StartError;
 use super::gateway_child::Program;
 use crate::binary_resolver::{InvalidVersion, Progress, Releases, Request, Resolver, Verified, Version};
-use crate::config::{Exposure, GatewayMode, Settings, dirs};
+use crate::config::{GatewayMode, Settings, dirs};
 use crate::environment::Environment;
 use crate::error::chain;
 
@@ -112,14 +112,8 @@ pub enum Network {
 ///
 /// [`StartError::Unsupported`], of the first of them.
 pub fn check_supported(settings: &Settings) -> Result<(), StartError> {
-    let aggregator = &settings.aggregator;
-    for (set, what) in [
-        (aggregator.exposure.value != Exposure::Direct, "aggregator.exposure: meta"),
-        (settings.telemetry.endpoint.value.is_some(), "telemetry.endpoint"),
-    ] {
-        if set {
-            return Err(StartError::Unsupported(what));
-        }
+    match &settings.telemetry.endpoint.value {
+        Some(_) => Err(StartError::Unsupported("telemetry.endpoint")),
+        None => Ok(()),
     }
-    Ok(())
 }

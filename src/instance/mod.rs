@@ -264,8 +264,9 @@ impl Instance {
             ..ServerConfig::default()
         };
         let stopping = CancellationToken::new();
-        let aggregate =
-            Aggregate::new(Arc::clone(&registry), stopping.clone()).with_calls(Arc::clone(&calls));
+        let aggregate = Aggregate::new(Arc::clone(&registry), stopping.clone())
+            .exposing(settings.aggregator.exposure.value)
+            .with_calls(Arc::clone(&calls));
         let aggregate = StreamableHttp::new(aggregate, server_config, tracker.clone(), stop.clone());
         let surface = Arc::new(http::Surface {
             aggregate: Arc::clone(&aggregate),

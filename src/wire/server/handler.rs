@@ -193,6 +193,9 @@ impl<E: Endpoint> StreamableHttp<E> {
             );
             return Err(Box::new(json(StatusCode::BAD_REQUEST, error.response(Some(id)))));
         }
+        if let Err(error) = self.endpoint.admit(context) {
+            return Err(Box::new(json(StatusCode::BAD_REQUEST, error.response(Some(id)))));
+        }
         let (slot, evicted) = self.table.reserve().map_err(|error| {
             let why = match error {
                 NoSlot::Full => "too many sessions are open; close one, or raise aggregator.maxSessions",

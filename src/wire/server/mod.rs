@@ -53,6 +53,16 @@ pub trait Endpoint: Send + Sync + 'static {
     /// What the endpoint keeps for one session.
     type Session: Send + Sync + 'static;
 
+    /// Whether an `initialize` may come with this HTTP request, before anything is done for it.
+    ///
+    /// # Errors
+    ///
+    /// The client gets status 400 with the error as the answer, and no session.
+    fn admit(&self, context: &RequestContext) -> Result<(), RpcError> {
+        let _ = context;
+        Ok(())
+    }
+
     /// Opens a session for an `initialize` request.
     ///
     /// # Errors
