@@ -15,6 +15,10 @@ soak *arguments:
 fuzz *arguments:
     scripts/fuzz {{ arguments }}
 
+# Measure beside agentgateway and other proxies; `just bench --quick` takes minutes instead of half an hour.
+bench *arguments:
+    scripts/bench {{ arguments }}
+
 # What must pass before a change lands.
 ci:
     .ci/run
