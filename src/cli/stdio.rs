@@ -46,6 +46,9 @@ It ends with stdin, when nobody reads stdout any more, or at SIGTERM; calls that
 the drain time. Where the instance that it serves goes away it ends with code 1, and whoever started
 it starts it again.
 
+With --exposure meta this client sees a few tools that find and call all others, whatever the
+instance shows to others.
+
 Exit codes: 0 ended, 1 failed or the instance has gone, 2 wrong arguments or settings, 4 no gateway,
 5 the instance that was named does not run, 130 interrupted.")]
 pub(super) struct StdioArguments {

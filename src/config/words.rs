@@ -73,7 +73,7 @@ words! {
 }
 
 words! {
-    /// How the aggregate's tools are offered.
+    /// How the aggregate's tools are offered to clients that do not say how they want them.
     Exposure {
         /// Every tool is listed.
         Direct = "direct",

@@ -172,9 +172,10 @@ async fn wrong_settings_are_findings() {
         "{wrong:?}"
     );
 
-    let ended = doctor(Sidegate::builder().config("aggregator: {exposure: meta}\n"), &[]).await;
+    let ended =
+        doctor(Sidegate::builder().config("telemetry: {endpoint: 'http://127.0.0.1:4317'}\n"), &[]).await;
     assert!(
-        ended.stdout.contains("problem  settings: aggregator.exposure: meta is not supported"),
+        ended.stdout.contains("problem  settings: telemetry.endpoint is not supported"),
         "{}",
         ended.stdout
     );

@@ -26,6 +26,8 @@ mod docs;
 #[cfg(test)]
 mod doctor;
 #[cfg(test)]
+mod exposure;
+#[cfg(test)]
 mod external;
 #[cfg(test)]
 mod faults;

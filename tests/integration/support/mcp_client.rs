@@ -95,6 +95,16 @@ impl McpClient {
 
     /// Opens a session: `initialize`, then `notifications/initialized`.
     pub(crate) async fn initialize(url: &str, version: &str, capabilities: Value) -> Self {
+        Self::initialize_with(url, version, capabilities, &[]).await
+    }
+
+    /// As [`initialize`](Self::initialize), with these headers besides.
+    pub(crate) async fn initialize_with(
+        url: &str,
+        version: &str,
+        capabilities: Value,
+        headers: &[(&str, &str)],
+    ) -> Self {
         let http = Http::new(url);
         let request = json!({
             "jsonrpc": "2.0",
@@ -106,7 +116,7 @@ impl McpClient {
                 "clientInfo": {"name": "sidegate-tests", "version": "0"},
             },
         });
-        let response = within("initialize", http.post(request.to_string(), &[])).await;
+        let response = within("initialize", http.post(request.to_string(), headers)).await;
         let mut stream = EventStream::new(response).await;
         let session = stream.headers.get("mcp-session-id").map(|id| id.to_str().unwrap().to_owned());
         let message = stream.next_message().await.expect("initialize is answered");
