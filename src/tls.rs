@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 /// The provider of all our TLS.
@@ -44,12 +46,66 @@ pub(crate) fn http1_only(mut config: ClientConfig) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
+/// Who we are, for servers that want to know.
+pub(crate) struct ClientIdentity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl ClientIdentity {
+    /// Reads certificates and a key, both PEM.
+    ///
+    /// # Errors
+    ///
+    /// There are none.
+    pub(crate) fn from_pem(chain: &[u8], key: &[u8]) -> io::Result<Self> {
+        let chain = certificates(chain)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(io::Error::other)?;
+        Ok(Self { chain, key })
+    }
+}
+
+/// The certificates in a PEM text as those to trust.
+///
+/// # Errors
+///
+/// There are none.
+pub(crate) fn roots_of(pem: &[u8]) -> io::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(pem)? {
+        roots.add(certificate).map_err(io::Error::other)?;
+    }
+    Ok(roots)
+}
+
+fn certificates(pem: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(io::Error::other)?;
+    if found.is_empty() { Err(io::Error::other("it holds no certificate")) } else { Ok(found) }
+}
+
+/// As [`client`], as `identity` where there is one.
+///
+/// # Errors
+///
+/// As [`client`], or key and certificate do not belong together.
+pub(crate) fn client_as(
+    roots: RootCertStore,
+    identity: Option<ClientIdentity>,
+) -> io::Result<Arc<ClientConfig>> {
+    let Some(ClientIdentity { chain, key }) = identity else { return client(roots) };
+    let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let config = config.map_err(io::Error::other)?.with_root_certificates(roots);
+    Ok(http1_only(config.with_client_auth_cert(chain, key).map_err(io::Error::other)?))
+}
+
 fn trusting(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
     let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn system_roots() -> RootCertStore {
+/// Whom the machine trusts. Reads files, and so blocks.
+pub(crate) fn system_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
         tracing::warn!(%error, "a certificate of this machine cannot be read");

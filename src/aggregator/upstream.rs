@@ -112,10 +112,13 @@ impl Upstream {
         let introduction = Offer::parse(&answer.text().slice_ref(result)).map_err(invalid)?;
 
         let (outbox, receiver) = mpsc::channel(OUTBOX);
+        let origin = session.origin();
         let facts = Arc::new(UpstreamFacts {
             // The gateway's paths end with the names of its routes.
             route: session.path().rsplit('/').next().unwrap_or_default().to_owned(),
             protocol_version: session.version().map(ProtocolVersion::as_str),
+            address: origin.host().to_owned(),
+            port: origin.port(),
         });
         let session = Arc::new(session);
         let lost = CancellationToken::new();

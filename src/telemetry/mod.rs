@@ -3,6 +3,9 @@
 //! | part | owns |
 //! | --- | --- |
 //! | [`calls`] | the calls under way and the last that have ended; whoever observes calls is told of each |
+//! | [`export`] | OTLP: where spans, log records and metrics go, and that nobody waits for it |
+//! | [`redact`] | texts without what may be secret |
+//! | [`sampler`] | which traces are recorded |
 //! | [`trace_context`] | W3C Trace Context: ids, and the text of a `traceparent` |
 //!
 //! Logging is for the binary: the library only emits events; whoever embeds it decides what becomes of them.
@@ -10,6 +13,9 @@
 //! Knows nothing of how calls are carried.
 
 pub mod calls;
+pub mod export;
+pub mod redact;
+pub mod sampler;
 pub mod trace_context;
 
 use std::io::IsTerminal as _;

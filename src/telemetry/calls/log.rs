@@ -357,7 +357,12 @@ mod tests {
         log.children().opened("session", 77);
         let call = log.begin(request("tools/call", "1"));
         call.routed(&"time".parse().unwrap());
-        let facts = Arc::new(UpstreamFacts { route: "time.1".to_owned(), protocol_version: None });
+        let facts = Arc::new(UpstreamFacts {
+            route: "time.1".to_owned(),
+            protocol_version: None,
+            address: "h".to_owned(),
+            port: None,
+        });
         call.sent(&facts, Some("another"), 7);
         assert_eq!(log.under_way()[0].pid, None);
         call.sent(&facts, Some("session"), 8);

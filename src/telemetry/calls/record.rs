@@ -95,6 +95,10 @@ pub struct UpstreamFacts {
     pub route: String,
     /// The protocol version.
     pub protocol_version: Option<&'static str>,
+    /// The host that is asked: the gateway.
+    pub address: String,
+    /// Its port.
+    pub port: Option<u16>,
 }
 
 /// How long the parts of a call took.

@@ -55,6 +55,16 @@ impl Origin {
         Arc::new(Self { scheme, authority, prefix: prefix.into(), headers, requests: TaskTracker::new() })
     }
 
+    /// The host.
+    pub fn host(&self) -> &str {
+        self.authority.host()
+    }
+
+    /// The port, where it is not that of the scheme.
+    pub fn port(&self) -> Option<u16> {
+        self.authority.port_u16()
+    }
+
     /// Waits until no request is under way. For an origin that has been replaced. GET streams do not count: they move.
     pub async fn idle(&self) {
         self.requests.close();

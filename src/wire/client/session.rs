@@ -213,6 +213,11 @@ impl Session {
         self.id.as_ref()?.to_str().ok()
     }
 
+    /// Whom requests go to at the moment.
+    pub fn origin(&self) -> Arc<Origin> {
+        Arc::clone(&self.config.origin.borrow())
+    }
+
     /// The path of the MCP endpoint.
     pub fn path(&self) -> &str {
         self.config.path.path()

@@ -1,0 +1,137 @@
+//! Log records: what goes to stderr, for a collector. Without what may be secret.
+
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
+use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
+use opentelemetry::{InstrumentationScope, Key};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::logs::{
+    LogBatch, LogExporter, LogProcessor, SdkLogRecord, SdkLogger, SdkLoggerProvider,
+};
+
+use super::queue::{Queue, Sender};
+use crate::telemetry::redact::redact;
+
+/// A record, and who has said it.
+pub(super) type Record = (SdkLogRecord, InstrumentationScope);
+
+/// Puts records into the queue.
+#[derive(Debug)]
+pub(super) struct Records(pub(super) Queue<Record>);
+
+impl LogProcessor for Records {
+    fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
+        self.0.push((record.clone(), scope.clone()));
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+/// Sends records.
+pub(super) struct RecordSender<E>(pub(super) E);
+
+impl<E: LogExporter + 'static> Sender<Record> for RecordSender<E> {
+    async fn send(&mut self, batch: Vec<Record>) -> Result<(), String> {
+        let records: Vec<_> = batch.iter().map(|(record, scope)| (record, scope)).collect();
+        let sent = self.0.export(LogBatch::new(&records)).await;
+        sent.map_err(|error| redact(&error.to_string()).into_owned())
+    }
+}
+
+/// Gives loggers whose records hold no secrets.
+#[derive(Clone, Debug)]
+pub struct RedactingLoggers(pub(super) SdkLoggerProvider);
+
+impl LoggerProvider for RedactingLoggers {
+    type Logger = RedactingLogger;
+
+    fn logger_with_scope(&self, scope: InstrumentationScope) -> RedactingLogger {
+        RedactingLogger(self.0.logger_with_scope(scope))
+    }
+}
+
+/// Makes records that hold no secrets.
+#[derive(Debug)]
+pub struct RedactingLogger(SdkLogger);
+
+impl Logger for RedactingLogger {
+    type LogRecord = RedactedRecord;
+
+    fn create_log_record(&self) -> RedactedRecord {
+        RedactedRecord(self.0.create_log_record())
+    }
+
+    fn emit(&self, record: RedactedRecord) {
+        self.0.emit(record.0);
+    }
+
+    fn event_enabled(&self, level: Severity, target: &str, name: Option<&str>) -> bool {
+        self.0.event_enabled(level, target, name)
+    }
+}
+
+/// A record of which no part is a secret.
+#[derive(Debug)]
+pub struct RedactedRecord(SdkLogRecord);
+
+fn redacted(value: AnyValue) -> AnyValue {
+    match value {
+        AnyValue::String(text) => AnyValue::from(redact(text.as_str()).into_owned()),
+        other => other,
+    }
+}
+
+impl LogRecord for RedactedRecord {
+    fn set_event_name(&mut self, name: &'static str) {
+        self.0.set_event_name(name);
+    }
+
+    fn set_target<T: Into<Cow<'static, str>>>(&mut self, target: T) {
+        self.0.set_target(target);
+    }
+
+    fn set_timestamp(&mut self, timestamp: SystemTime) {
+        self.0.set_timestamp(timestamp);
+    }
+
+    fn set_observed_timestamp(&mut self, timestamp: SystemTime) {
+        self.0.set_observed_timestamp(timestamp);
+    }
+
+    fn set_severity_text(&mut self, text: &'static str) {
+        self.0.set_severity_text(text);
+    }
+
+    fn set_severity_number(&mut self, number: Severity) {
+        self.0.set_severity_number(number);
+    }
+
+    fn set_body(&mut self, body: AnyValue) {
+        self.0.set_body(redacted(body));
+    }
+
+    fn add_attributes<I, K, V>(&mut self, attributes: I)
+    where
+        I: IntoIterator<Item = (K, V)>,
+        K: Into<Key>,
+        V: Into<AnyValue>,
+    {
+        attributes.into_iter().for_each(|(key, value)| self.add_attribute(key, value));
+    }
+
+    fn add_attribute<K: Into<Key>, V: Into<AnyValue>>(&mut self, key: K, value: V) {
+        self.0.add_attribute(key, redacted(value.into()));
+    }
+
+    fn set_trace_context(&mut self, trace_id: TraceId, span_id: SpanId, trace_flags: Option<TraceFlags>) {
+        self.0.set_trace_context(trace_id, span_id, trace_flags);
+    }
+}

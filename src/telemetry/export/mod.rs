@@ -1,0 +1,161 @@
+//! OTLP: what leaves the process for a collector.
+//!
+//! | part | owns |
+//! | --- | --- |
+//! | [`settings`] | what is exported, and where to |
+//! | `client` | how collectors are reached |
+//! | `queue` | where what is exported waits |
+//! | `spans`, `logs` | calls as spans, and log records |
+//!
+//! Invariants: nothing here makes anybody wait, whatever the collector does; what is lost is counted; nothing that may be a
+//! secret leaves. Installs nothing for the process: who has a `tracing` subscriber adds the providers to it.
+//!
+//! Knows nothing of metrics but where they go: who measures builds a reader with [`Telemetry::settings`] and
+//! [`Destination::metric_exporter`].
+
+mod client;
+mod logs;
+mod queue;
+pub mod settings;
+mod spans;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::InstrumentationScope;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::logs::{LogExporter as _, SdkLoggerProvider};
+use opentelemetry_sdk::trace::{Sampler as SdkSampler, SdkTracer, SdkTracerProvider, SpanExporter as _};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::calls::CallObserver;
+use crate::config::TelemetrySettings;
+use crate::environment::Environment;
+pub use client::ExportError;
+pub use logs::RedactingLoggers;
+use logs::{RecordSender, Records};
+pub use queue::Losses;
+use queue::Queue;
+pub use settings::{Destination, ExportSettings};
+use spans::{CallSpans, OwnSpans, SpanSender};
+
+/// The name of our instrumentation.
+pub const SCOPE: &str = "sidegate";
+
+/// What is exported while an instance runs. Cheap to clone; the default exports nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Telemetry(Option<Arc<Exports>>);
+
+#[derive(Debug)]
+struct Exports {
+    settings: ExportSettings,
+    spans: Option<Queue<opentelemetry_sdk::trace::SpanData>>,
+    tracer: Option<SdkTracerProvider>,
+    logs: Option<(Queue<logs::Record>, RedactingLoggers)>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Telemetry {
+    /// Nothing is exported.
+    pub fn off() -> Self {
+        Self::default()
+    }
+
+    /// Exports what `config` and the variables say, from now on. Must be called in a runtime.
+    ///
+    /// # Errors
+    ///
+    /// Files that are named cannot be used. That nobody answers at an endpoint is none.
+    pub fn start(config: &TelemetrySettings, environment: &Environment) -> Result<Self, ExportError> {
+        let settings = ExportSettings::resolve(config, environment);
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let spans = match &settings.traces {
+            Some(destination) => {
+                let mut exporter = destination.span_exporter()?;
+                exporter.set_resource(&settings.resource);
+                let (queue, running) =
+                    Queue::new("spans", settings.span_batches, SpanSender(exporter), stop.clone());
+                tracker.spawn(running);
+                Some(queue)
+            }
+            None => None,
+        };
+        let tracer = spans.clone().map(|queue| {
+            SdkTracerProvider::builder()
+                .with_span_processor(OwnSpans(queue))
+                .with_sampler(SdkSampler::ParentBased(Box::new(SdkSampler::TraceIdRatioBased(
+                    settings.sampler.share(),
+                ))))
+                .with_resource(settings.resource.clone())
+                .build()
+        });
+        let logs = match &settings.logs {
+            Some(destination) => {
+                let mut exporter = destination.log_exporter()?;
+                exporter.set_resource(&settings.resource);
+                let (queue, running) =
+                    Queue::new("log records", settings.log_batches, RecordSender(exporter), stop.clone());
+                tracker.spawn(running);
+                let provider = SdkLoggerProvider::builder()
+                    .with_log_processor(Records(queue.clone()))
+                    .with_resource(settings.resource.clone())
+                    .build();
+                Some((queue, RedactingLoggers(provider)))
+            }
+            None => None,
+        };
+        Ok(Self(Some(Arc::new(Exports { settings, spans, tracer, logs, tracker, stop }))))
+    }
+
+    /// What is exported, and where to; `None` where nothing was asked for.
+    pub fn settings(&self) -> Option<&ExportSettings> {
+        self.0.as_ref().map(|exports| &exports.settings)
+    }
+
+    /// Who wants to be told of calls.
+    pub fn observers(&self) -> Vec<Arc<dyn CallObserver>> {
+        let queue = self.0.as_ref().and_then(|exports| exports.spans.clone());
+        let spans = queue.map(|queue| Arc::new(CallSpans::new(queue, scope())) as Arc<dyn CallObserver>);
+        spans.into_iter().collect()
+    }
+
+    /// Makes spans of those of `tracing`, where spans are exported.
+    pub fn tracer(&self) -> Option<SdkTracer> {
+        Some(self.0.as_ref()?.tracer.as_ref()?.tracer_with_scope(scope()))
+    }
+
+    /// Makes log records, where they are exported.
+    pub fn loggers(&self) -> Option<RedactingLoggers> {
+        Some(self.0.as_ref()?.logs.as_ref()?.1.clone())
+    }
+
+    /// The spans and log records that were not exported.
+    pub fn losses(&self) -> (Losses, Losses) {
+        let exports = self.0.as_deref();
+        let spans = exports.and_then(|exports| exports.spans.as_ref()).map(Queue::losses);
+        let logs = exports.and_then(|exports| exports.logs.as_ref()).map(|(queue, _)| queue.losses());
+        (spans.unwrap_or_default(), logs.unwrap_or_default())
+    }
+
+    /// Says what was passed over in the environment.
+    pub fn warn(&self) {
+        for warning in self.settings().into_iter().flat_map(|settings| &settings.warnings) {
+            warn!("{warning}");
+        }
+    }
+
+    /// Sends what waits, and ends; what takes longer than `limit` is given up. Whether all was sent.
+    pub async fn shutdown(&self, limit: Duration) -> bool {
+        let Some(exports) = &self.0 else { return true };
+        exports.stop.cancel();
+        exports.tracker.close();
+        tokio::time::timeout(limit, exports.tracker.wait()).await.is_ok()
+    }
+}
+
+fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder(SCOPE).with_version(env!("CARGO_PKG_VERSION")).build()
+}
