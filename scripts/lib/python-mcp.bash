@@ -1,7 +1,7 @@
-# Sourced by scripts that want the protocol authors' Python SDK, and their time server. Needs Python 3.10 or newer, which is
+# Sourced by scripts that want the protocol authors' Python SDK, their time server, and pytest. Needs Python 3.10 or newer, which is
 # why everything works without it.
 
-readonly python_mcp=(mcp==2.3.0 mcp-server-time==2026.10.19)
+readonly python_mcp=(mcp==2.3.0 mcp-server-time==2026.10.19 pytest==9.2.0)
 
 # Installs it into a virtual environment at DIRECTORY, once. Where that cannot be, prints why and fails.
 install_python_mcp() {

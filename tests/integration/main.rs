@@ -32,6 +32,8 @@ mod external;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod fixtures;
+#[cfg(test)]
 mod gateway;
 #[cfg(test)]
 mod isolation;

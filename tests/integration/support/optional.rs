@@ -75,6 +75,21 @@ pub(crate) fn python_with_time_server() -> Option<PathBuf> {
     python_with("mcp, mcp_server_time", "mcp-server-time", "mcp-server-time")
 }
 
+/// As [`python_with_mcp`], with pytest.
+pub(crate) fn python_with_pytest() -> Option<PathBuf> {
+    python_with("pytest", "pytest", "pytest")
+}
+
+/// Whether there is a Node with a test runner.
+pub(crate) fn node_tests() -> bool {
+    let runs = std::process::Command::new("node").args(["-e", "require('node:test')"]).output();
+    let runs = runs.is_ok_and(|output| output.status.success());
+    if !runs {
+        skip("node", "there is none on PATH that has node:test");
+    }
+    runs
+}
+
 fn python_with(modules: &str, component: &str, package: &str) -> Option<PathBuf> {
     let given = std::env::var_os("SIDEGATE_TEST_PYTHON").map(PathBuf::from);
     let python = given.unwrap_or_else(|| profile_dir().parent().unwrap().join("python/bin/python"));
