@@ -1,7 +1,8 @@
 //! A snapshot of environment variables.
 //!
-//! The library never reads the environment of its process: the binary takes one snapshot at start and hands it down,
-//! so tests hold it in their hands and nothing changes under a running instance.
+//! The library does not read the environment of its process: the binary takes one snapshot at start and hands it down,
+//! so tests hold it in their hands and nothing changes under a running instance. Only
+//! [`Instance::builder`](crate::Instance::builder) takes the snapshot itself, where it is given none.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

@@ -1,7 +1,8 @@
 //! Sidegate gives a person a single MCP endpoint over all of their MCP servers. Servers are defined in files; Sidegate
 //! follows the files, looks after one gateway process (agentgateway, or the gateway that is built in), tells it how each
 //! server is reached, and offers the tools of all servers under one address. Every call crosses the gateway. An
-//! [`Instance`](instance::Instance) is one running Sidegate; the binary is a command line around it.
+//! [`Instance`] is one running Sidegate; the binary is a command line around it. [`Instance::builder`] is the way in for
+//! programs and tests that want one inside.
 //!
 //! # The house
 //!
@@ -77,3 +78,10 @@ pub mod wire;
 pub mod yaml_applier;
 
 mod yaml;
+
+pub use instance::{Instance, Server};
+
+/// What the guide shows is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guides/testing.md")]
+pub struct TestingGuide;

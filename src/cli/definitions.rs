@@ -20,7 +20,7 @@ pub(super) struct Definitions {
 impl Definitions {
     /// Reads them as an instance would that is started now. A directory that is not there holds none.
     pub(super) fn read(config_dir: &Path, environment: &Environment) -> Result<Self, Failure> {
-        let reader = definition_reader(config_dir, environment, &std::env::current_exe()?)?;
+        let reader = definition_reader(config_dir, environment, Some(&std::env::current_exe()?))?;
         let directory = reader.definitions_dir();
         let entries = match reader.scan(&directory) {
             Ok(scan) => scan.entries,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use sidegate::config::{GatewayMode, GatewayVersion, Overrides, Settings, listen_address};
 use sidegate::environment::Environment;
-use sidegate::instance::{InstanceOptions, Network, StartError};
+use sidegate::instance::{DefinitionsFrom, InstanceOptions, Network, StartError};
 use sidegate::telemetry::{LogFormat, init_logging};
 use url::Url;
 
@@ -90,9 +90,9 @@ impl InstanceArguments {
         };
         Ok(InstanceOptions {
             settings,
-            config_dir,
+            definitions: DefinitionsFrom::ConfigDir(config_dir),
             environment: environment.clone(),
-            helper,
+            helper: Some(helper),
             open_files: raise_open_files(),
             ephemeral,
             network: self.network(ephemeral, environment),
@@ -114,7 +114,7 @@ impl InstanceArguments {
             gateway_mirror: self.gateway_mirror.clone(),
             upstream_url: self.upstream_url.clone(),
             runtime_dir: self.runtime_dir.clone(),
-            helper: None,
+            ..Overrides::default()
         };
         Settings::load(&config_dir, environment, &overrides)
             .map_err(|error| Failure::text(Exit::Usage, error.to_string()))

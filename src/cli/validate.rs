@@ -31,7 +31,7 @@ pub(super) struct ValidateArguments {
 pub(super) fn run(arguments: &ValidateArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let config_dir = arguments.config_dir.resolve(environment)?;
     let helper = std::env::current_exe()?;
-    let reader = definition_reader(&config_dir, environment, &helper)?;
+    let reader = definition_reader(&config_dir, environment, Some(&helper))?;
     let outcomes: Vec<(PathBuf, Option<Invalid>)> = if arguments.files.is_empty() {
         outcomes_in(&reader, &reader.definitions_dir())?
     } else {

@@ -15,7 +15,7 @@ pub(super) const HOW_TO_SEE: &str =
 pub(super) fn open(config_dir: &ConfigDir, environment: &Environment) -> Result<Definitions, Failure> {
     let config_dir = config_dir.resolve(environment)?;
     let helper = std::env::current_exe()?;
-    Ok(Definitions::new(definition_reader(&config_dir, environment, &helper)?))
+    Ok(Definitions::new(definition_reader(&config_dir, environment, Some(&helper))?))
 }
 
 /// What a failed operation on definitions tells its user.

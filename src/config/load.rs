@@ -52,6 +52,30 @@ impl Settings {
         mistakes.append(&mut elsewhere);
         if mistakes.is_empty() { Ok(settings) } else { Err(ConfigError { mistakes }) }
     }
+
+    /// The defaults, with `overrides` over them. No file is read, and of the variables only where things are counts:
+    /// [`dirs`].
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the overrides together: an address that others can reach needs a token, say.
+    pub fn of(environment: &Environment, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let places =
+            environment.iter().filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"SIDEGATE_"));
+        let places = places.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let (collector, path) = (Collector::default(), Arc::from(Path::new(keys::FILE_NAME)));
+        let mut layers = Layers {
+            environment: &places,
+            path: &path,
+            config_dir: Path::new("/"),
+            in_file: &collector,
+            elsewhere: Vec::new(),
+        };
+        let settings = layers.settings(&File::new(None), overrides);
+        layers.check(&settings);
+        let mistakes = layers.elsewhere;
+        if mistakes.is_empty() { Ok(settings) } else { Err(ConfigError { mistakes }) }
+    }
 }
 
 /// The mappings of `config.yaml`, each `None` where it is absent or wrong.
@@ -148,11 +172,20 @@ impl Layers<'_> {
             },
             upstream_url: self.pick(file, keys::UPSTREAM_URL, flags.upstream_url.clone().map(Some), || None),
             aggregator: AggregatorSettings {
-                prefix: self.pick(file, keys::AGGREGATOR_PREFIX, None, NamePrefix::default),
+                prefix: self.pick(
+                    file,
+                    keys::AGGREGATOR_PREFIX,
+                    flags.aggregator_prefix.clone(),
+                    NamePrefix::default,
+                ),
                 exposure: self.pick(file, keys::AGGREGATOR_EXPOSURE, None, || Exposure::Direct),
-                management_tools: self
-                    .pick(file, keys::AGGREGATOR_MANAGEMENT_TOOLS, None, || ManagementTools::Read),
-                token_file: self.pick_path(file, keys::AGGREGATOR_TOKEN_FILE, None),
+                management_tools: self.pick(
+                    file,
+                    keys::AGGREGATOR_MANAGEMENT_TOOLS,
+                    flags.management_tools,
+                    || ManagementTools::Read,
+                ),
+                token_file: self.pick_path(file, keys::AGGREGATOR_TOKEN_FILE, flags.token_file.as_ref()),
                 allowed_hosts: self.pick(file, keys::AGGREGATOR_ALLOWED_HOSTS, None, Vec::new),
                 allowed_origins: self.pick(file, keys::AGGREGATOR_ALLOWED_ORIGINS, None, Vec::new),
                 max_sessions: self.pick(file, keys::AGGREGATOR_MAX_SESSIONS, None, || {
@@ -168,7 +201,7 @@ impl Layers<'_> {
                 gateway_spans: self.pick(file, keys::TELEMETRY_GATEWAY_SPANS, None, || false),
             },
             redact: self.pick(file, keys::REDACT, None, Vec::new),
-            drain: self.pick(file, keys::DRAIN, None, || Duration::from_secs(10)),
+            drain: self.pick(file, keys::DRAIN, flags.drain, || Duration::from_secs(10)),
             runtime_dir: {
                 let picked = self.pick_path(file, keys::RUNTIME_DIR, flags.runtime_dir.as_ref());
                 match picked.value {
@@ -502,6 +535,10 @@ drain: 10s
             upstream_url: Some(Url::parse("http://flag/").unwrap()),
             runtime_dir: Some("/flag/run".into()),
             helper: Some("/flag/helper".into()),
+            aggregator_prefix: Some("flag".parse().unwrap()),
+            management_tools: Some(ManagementTools::Off),
+            token_file: Some("/flag/token".into()),
+            drain: Some(Duration::from_secs(5)),
         };
         let variables: Vec<_> = keys::ALL.iter().map(|key| (key.variable, text_for(*key))).collect();
         let settings = load(EVERYTHING, &variables, &overrides).unwrap();

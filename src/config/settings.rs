@@ -122,6 +122,10 @@ pub struct Overrides {
     pub upstream_url: Option<Url>,
     pub runtime_dir: Option<PathBuf>,
     pub helper: Option<PathBuf>,
+    pub aggregator_prefix: Option<NamePrefix>,
+    pub management_tools: Option<ManagementTools>,
+    pub token_file: Option<PathBuf>,
+    pub drain: Option<Duration>,
 }
 
 /// A setting as `config show` prints it.

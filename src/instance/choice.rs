@@ -23,7 +23,7 @@ pub(super) struct Choice {
 pub(super) async fn choose(
     settings: &Settings,
     environment: &Environment,
-    helper: &Path,
+    helper: Option<&Path>,
     network: Network,
     progress: &dyn Progress,
 ) -> Result<Choice, StartError> {
@@ -31,7 +31,7 @@ pub(super) async fn choose(
         if !settings.gateway.frontend_policies.value.is_empty() {
             return Err(StartError::FrontendPolicies { reason });
         }
-        Ok(Choice { program: Program::Embedded(helper.to_owned()), reason, fetch })
+        Ok(Choice { program: Program::Embedded(helper.map(Path::to_owned)), reason, fetch })
     };
     let mode = settings.gateway_mode();
     if mode == GatewayMode::Embedded {

@@ -4,12 +4,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use url::Url;
 
 use super::runtime_dir::RuntimeDirError;
 use super::token::TokenError;
 use crate::binary_resolver::ResolveError;
+use crate::config::ConfigError;
+use crate::mcpserver::{EditError, ImportError, InvalidServerName, ServerName};
 use crate::ports::{Holder, PortSetError};
 use crate::subprocess::Failure;
 
@@ -84,6 +87,62 @@ pub enum StartError {
     FrontendPolicies {
         /// Why it would.
         reason: String,
+    },
+    /// The settings contradict each other.
+    #[error(transparent)]
+    Settings(#[from] ConfigError),
+    /// A server from code has no name that a server can have.
+    #[error("{name:?} is no name for a server")]
+    ServerName {
+        /// The name.
+        name: String,
+        /// Why.
+        source: InvalidServerName,
+    },
+    /// A server from code would be no definition, or there are two of its name.
+    #[error("the server {:?} cannot be defined", .name.as_str())]
+    Server {
+        /// Its name.
+        name: ServerName,
+        /// Why.
+        source: EditError,
+    },
+    /// A file of servers cannot be used.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A server of a file cannot be taken over.
+    #[error("{}: the server {name:?} cannot be taken over: {reason}", .path.display())]
+    NotImported {
+        /// The file.
+        path: PathBuf,
+        /// Its name there.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// Servers from code, and a directory of definitions.
+    #[error("servers from code and the definitions of {} cannot be served by one instance", .path.display())]
+    TwoSources {
+        /// The configuration directory.
+        path: PathBuf,
+    },
+    /// A path that cannot stand in a definition.
+    #[error("the path {} is not UTF-8", .path.display())]
+    NotUnicode {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Servers that were waited for did not come.
+    #[error(
+        "not all servers are ready{}: {}",
+        .limit.map(|limit| format!(" after {limit:?}")).unwrap_or_default(),
+        .servers.join("; ")
+    )]
+    NotConnected {
+        /// Where each of them stands, and why.
+        servers: Vec<String>,
+        /// The time they had, where that is over.
+        limit: Option<Duration>,
     },
     /// What this version does not have.
     #[error("{0} is not supported by this version of sidegate")]

@@ -45,15 +45,17 @@ const ENVIRONMENT: &[&str] = &["PATH", "HOME", "TMPDIR", "TZ", "SSL_CERT_FILE", 
 pub(super) enum Program {
     /// agentgateway: this very file.
     Agentgateway(Verified),
-    /// The embedded gateway, run by the helper at this path.
-    Embedded(PathBuf),
+    /// The embedded gateway, run by the helper at this path; a task of this process where there is none.
+    Embedded(Option<PathBuf>),
 }
 
 impl Program {
     fn command(&self) -> Spec {
         match self {
             Self::Agentgateway(verified) => Spec::new(verified.path()),
-            Self::Embedded(helper) => Spec::new(helper).args(["gateway", "serve"]),
+            Self::Embedded(Some(helper)) => Spec::new(helper).args(["gateway", "serve"]),
+            // Nothing of it counts.
+            Self::Embedded(None) => Spec::default(),
         }
     }
 }

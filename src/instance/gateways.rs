@@ -27,10 +27,11 @@ use super::gateway_child::{GatewayService, Program, ValidateOnly, stolen_port};
 use super::info::{GatewayInfo, PortsInfo};
 use crate::config;
 use crate::error::chain;
+use crate::gateway;
 use crate::ports::{Lease, Port, PortRequest, PortSet, ipv6_available};
 use crate::reconciler::{Front, FrontGateway, Routing};
 use crate::subprocess::{
-    Helper, LogFileSettings, OutputSettings, State, StopRecipe, Supervisor, SupervisorSettings,
+    Helper, LogFileSettings, OutputSettings, State, StopRecipe, Supervisor, SupervisorSettings, Work,
 };
 use crate::sync::lock;
 use crate::wire::client::Origin;
@@ -154,7 +155,7 @@ impl Gateway {
             program: program.clone(),
             starts: Arc::clone(&starts),
             applier: applier.clone(),
-            file,
+            file: file.clone(),
             env: context.env.clone(),
             ports: gateway_ports(&ports),
         };
@@ -168,7 +169,16 @@ impl Gateway {
             },
             ..SupervisorSettings::new("gateway", context.helper.clone())
         };
-        let supervisor = Supervisor::new(service, supervisor_settings, &context.tracker);
+        let supervisor = match &program {
+            Program::Embedded(None) => {
+                let serve = move |stop| -> Work {
+                    let served = gateway::serve(file.clone(), stop);
+                    Box::pin(async move { served.await.map_err(Into::into) })
+                };
+                Supervisor::of_task(service, serve, supervisor_settings, &context.tracker)
+            }
+            _ => Supervisor::new(service, supervisor_settings, &context.tracker),
+        };
         let agentgateway = matches!(program, Program::Agentgateway(_));
         let front = FrontGateway {
             origin: Origin::new(authority, headers),

@@ -9,15 +9,20 @@
 //!
 //! A dropped [`Instance`] ends too, at once and without order.
 
+mod builder;
 mod choice;
+mod client;
 mod error;
 mod gateway_child;
 mod gateways;
+mod helper;
 mod http;
 mod info;
+mod logs;
 mod operations;
 mod reload;
 mod runtime_dir;
+mod server;
 mod status;
 mod token;
 
@@ -27,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -44,7 +50,7 @@ use crate::config::{Settings, dirs};
 use crate::environment::Environment;
 use crate::error::chain;
 use crate::management::Management;
-use crate::mcpserver::{Definitions, Reader, SecretNames};
+use crate::mcpserver::{Definitions, Reader, SecretNames, ServerName};
 use crate::outbound::Proxies;
 use crate::ports::describe_holder;
 use crate::reconciler::{Reconciler, ReconcilerOptions, Retry, Statuses, Surroundings};
@@ -54,6 +60,8 @@ use crate::tls;
 use crate::wire::client::Pool;
 use crate::wire::server::{HostPolicy, ServerConfig, StreamableHttp, serve_connections};
 use crate::yaml_applier::{BridgeDial, Generation};
+use crate::yaml_applier::BridgeDial;
+use client::Client;
 use gateway_child::{Program, gateway_environment};
 use gateways::{GatewayContext, Gateways, Variable};
 use operations::Operations;
@@ -62,10 +70,13 @@ use runtime_dir::RuntimeDir;
 use status::Identity;
 use token::Token;
 
+pub use builder::{InstanceBuilder, ReadyWhen};
 pub use choice::{Network, check_supported};
+pub use client::{CallError, CallResult, Tool};
 pub use error::StartError;
 pub use info::{GatewayInfo, InstanceInfo, PortsInfo};
 pub use runtime_dir::RuntimeDirError;
+pub use server::Server;
 pub use token::{TokenError, check_token_file};
 
 /// How long a stdio server has to end after its stdin was closed, and again after SIGTERM.
@@ -75,12 +86,13 @@ const CHILD_GRACE: Duration = Duration::from_secs(2);
 pub struct InstanceOptions {
     /// The settings.
     pub settings: Settings,
-    /// The directory that definitions are in, below `mcpservers`.
-    pub config_dir: PathBuf,
+    /// Where definitions come from.
+    pub definitions: DefinitionsFrom,
     /// Our environment, for definitions and children.
     pub environment: Environment,
-    /// The program that guards children and runs the embedded gateway.
-    pub helper: PathBuf,
+    /// The program that guards children and runs the embedded gateway; see [`InstanceBuilder::helper`] for what becomes
+    /// of an instance without one.
+    pub helper: Option<PathBuf>,
     /// The soft limit on open files that stdio servers run with; ours when `None`.
     pub open_files: Option<u64>,
     /// Whether listen port and runtime directory are random, and everything is removed at the end.
@@ -91,14 +103,25 @@ pub struct InstanceOptions {
     pub progress: Arc<dyn Progress>,
 }
 
+/// Where the definitions of an instance come from.
+#[derive(Clone, Debug)]
+pub enum DefinitionsFrom {
+    /// `mcpservers/` in this directory, as it changes.
+    ConfigDir(PathBuf),
+    /// A directory in the runtime directory, which begins with these. It goes away with the runtime directory, so it is for
+    /// ephemeral instances.
+    These(Vec<(ServerName, Value)>),
+}
+
 /// A running instance.
 #[derive(Debug)]
 pub struct Instance {
     info: InstanceInfo,
     settings: Settings,
     environment: Environment,
-    helper: PathBuf,
+    helper: Option<PathBuf>,
     definitions_dir: PathBuf,
+    client: Client,
     aggregate: Arc<StreamableHttp<Aggregate>>,
     reconciler: Reconciler,
     bridge: Arc<Bridge>,
@@ -133,6 +156,26 @@ pub struct ShutdownReport {
 }
 
 impl Instance {
+    /// Describes an instance of its own: for a test, or for a program that has one inside.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// use serde_json::json;
+    /// use sidegate::Instance;
+    ///
+    /// let instance = Instance::builder().start().await?;
+    /// println!("any MCP client: {}", instance.url());
+    ///
+    /// let result = instance.call("core_mcpserver_list", json!({})).await?;
+    /// assert!(!result.is_error());
+    /// instance.shutdown().await;
+    /// # Ok(()) })}
+    /// ```
+    pub fn builder() -> InstanceBuilder {
+        InstanceBuilder::default()
+    }
+
     /// Starts an instance; returns when the endpoint listens and a generation is in force.
     ///
     /// # Errors
@@ -142,7 +185,7 @@ impl Instance {
     pub async fn start(options: InstanceOptions) -> Result<Self, StartError> {
         let InstanceOptions {
             settings,
-            config_dir,
+            definitions,
             environment,
             helper,
             open_files,
@@ -161,11 +204,23 @@ impl Instance {
             }
             false => RuntimeDir::take(&settings.runtime_dir.value)?,
         };
-        let reader = reader(&config_dir, &environment, &helper)?;
+        let (config_dir, definitions) = match definitions {
+            DefinitionsFrom::ConfigDir(directory) => (directory, Vec::new()),
+            DefinitionsFrom::These(definitions) => (runtime_dir.definitions(), definitions),
+        };
+        let reader = reader(&config_dir, &environment, helper.as_deref())?;
         let definitions_dir = reader.definitions_dir();
-        let definitions = Definitions::new(reader.clone());
-        let helper_path = helper.clone();
-        let helper = Helper::Program(helper);
+        let definitions = define(Definitions::new(reader.clone()), definitions).await?;
+        let helper_path = helper;
+        let helper = match helper_path.clone() {
+            Some(helper) => Helper::Program(helper),
+            None => {
+                warn!(
+                    "without the sidegate binary as a helper, the embedded gateway is a task of this process, and stdio servers are ended by their process group only"
+                );
+                Helper::None
+            }
+        };
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let stop_guard = stop.clone().drop_guard();
 
@@ -178,7 +233,8 @@ impl Instance {
             }
             None => {
                 let choice =
-                    choice::choose(&settings, &environment, &helper_path, network, &*progress).await?;
+                    choice::choose(&settings, &environment, helper_path.as_deref(), network, &*progress)
+                        .await?;
                 let gateway_context = GatewayContext {
                     directory: runtime_dir.path().to_owned(),
                     logs: runtime_dir.logs(),
@@ -299,6 +355,7 @@ impl Instance {
         };
         let control = ControlListener::bind(runtime_dir.path())
             .map_err(|source| StartError::Socket { path: runtime_dir.path().join(SOCKET), source })?;
+        let client = Client::new(&info.url, info.token_file.as_deref(), tracker.clone());
         let operations = Arc::new(Operations {
             identity: Identity { info: info.clone(), config_dir, started },
             gateways: Arc::clone(&gateways),
@@ -330,6 +387,7 @@ impl Instance {
             environment,
             helper: helper_path,
             definitions_dir,
+            client,
             aggregate,
             reconciler,
             bridge,
@@ -356,6 +414,41 @@ impl Instance {
     /// All servers, as they change.
     pub fn statuses(&self) -> watch::Receiver<Statuses> {
         self.reconciler.statuses()
+    }
+
+    /// All tools, as clients see them.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]
+    pub async fn tools(&self) -> Result<Vec<Tool>, CallError> {
+        self.client.tools().await
+    }
+
+    /// Calls a tool by its exposed name, as a client that takes no part in sampling, elicitation and the like. All
+    /// calls of an instance are of one session.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]. That the tool itself fails is none: [`CallResult::is_error`].
+    pub async fn call(&self, tool: &str, arguments: Value) -> Result<CallResult, CallError> {
+        self.client.call(tool, &arguments).await
+    }
+
+    /// The last lines that a stdio server has written to stderr, or `gateway` has: up to 10 MiB. Empty where it has written
+    /// nothing. Blocks on the file system.
+    ///
+    /// # Errors
+    ///
+    /// The files cannot be read.
+    pub fn logs(&self, name: &str) -> io::Result<Vec<String>> {
+        logs::read(&self.runtime_dir.logs(), name)
+    }
+
+    /// The helper that guards its children; `None` where it has none, with all that
+    /// [that means](InstanceBuilder::helper).
+    pub fn helper(&self) -> Option<&Path> {
+        self.helper.as_deref()
     }
 
     /// Where definitions are read from.
@@ -406,6 +499,7 @@ impl Instance {
     pub async fn shutdown(self) -> ShutdownReport {
         self.stopping.cancel();
         self.swapping.cancel();
+        self.client.close().await;
         let endpoint = self.aggregate.endpoint();
         let calls = endpoint.calls_in_flight();
         if calls > 0 {
@@ -457,22 +551,42 @@ async fn pool_to(url: &Url) -> Result<Pool, StartError> {
 }
 
 /// A reader of definitions whose directory is there, so that it can be watched.
-fn reader(config_dir: &Path, environment: &Environment, helper: &Path) -> Result<Reader, StartError> {
+fn reader(config_dir: &Path, environment: &Environment, helper: Option<&Path>) -> Result<Reader, StartError> {
     let failed = |source| StartError::ConfigDir { path: config_dir.to_owned(), source };
     let reader = definition_reader(config_dir, environment, helper).map_err(failed)?;
     std::fs::create_dir_all(reader.definitions_dir()).map_err(failed)?;
     Ok(reader)
 }
 
-/// A reader of the definitions of `config_dir`, in which `${SIDEGATE_EXE}` stands for the binary `helper`.
+/// Writes the definitions that an instance begins with.
+async fn define(
+    definitions: Definitions,
+    these: Vec<(ServerName, Value)>,
+) -> Result<Definitions, StartError> {
+    let writing = tokio::task::spawn_blocking(move || {
+        for (name, spec) in these {
+            let written = definitions.create(&name, &spec);
+            written.map_err(|source| StartError::Server { name, source })?;
+        }
+        Ok(definitions)
+    });
+    writing.await.map_err(|error| StartError::Internal(error.to_string()))?
+}
+
+/// A reader of the definitions of `config_dir`, in which `${SIDEGATE_EXE}` stands for the binary `helper`, where there
+/// is one.
 ///
 /// # Errors
 ///
 /// `config_dir` is relative, and there is no current directory.
-pub fn definition_reader(config_dir: &Path, environment: &Environment, helper: &Path) -> io::Result<Reader> {
+pub fn definition_reader(
+    config_dir: &Path,
+    environment: &Environment,
+    helper: Option<&Path>,
+) -> io::Result<Reader> {
     let variables = environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let exe = (EXE_VARIABLE.into(), helper.as_os_str().to_owned());
-    let reader = Reader::new(config_dir, variables.chain([exe]).collect())?;
+    let exe = helper.map(|helper| (EXE_VARIABLE.into(), helper.as_os_str().to_owned()));
+    let reader = Reader::new(config_dir, variables.chain(exe).collect())?;
     // Without a home there is nowhere to keep intents; whoever needs to is told that the file cannot be written.
     match dirs::state_dir_of(environment, &std::path::absolute(config_dir)?) {
         Ok(state) => Ok(reader.with_state_dir(&state)),

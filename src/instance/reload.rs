@@ -20,7 +20,7 @@ use crate::error::chain;
 pub(super) struct Reloading {
     pub(super) gateways: Arc<Gateways>,
     pub(super) environment: Environment,
-    pub(super) helper: PathBuf,
+    pub(super) helper: Option<PathBuf>,
     pub(super) network: Network,
     pub(super) progress: Arc<dyn Progress>,
     /// Where the gateway runs, if elsewhere.
@@ -52,7 +52,9 @@ impl Reloading {
 
     async fn take_over(&self, settings: &Settings) -> Result<(), StartError> {
         self.background_fetch.cancel();
-        let chosen = choose(settings, &self.environment, &self.helper, self.network, &*self.progress).await?;
+        let chosen =
+            choose(settings, &self.environment, self.helper.as_deref(), self.network, &*self.progress)
+                .await?;
         let Choice { program, reason, fetch } = chosen;
         self.gateways.set_variable(Variable::new(&settings.gateway)?);
         let swapped = self.gateways.swap(Some(program), &reason).await;

@@ -42,6 +42,7 @@ const CANDIDATE_PREFIX: &str = "candidate-";
 const BRIDGE_SOCKET: &str = "bridge.sock";
 const INSTANCE_FILE: &str = "instance.json";
 const LOGS: &str = "logs";
+const CONFIG: &str = "config";
 
 impl RuntimeDir {
     /// Takes `path`, making it where it is not there.
@@ -88,6 +89,11 @@ impl RuntimeDir {
     /// The bridge's socket.
     pub(super) fn bridge_socket(&self) -> PathBuf {
         self.sockets.as_ref().map_or(self.path.as_path(), |(sockets, _)| sockets.path()).join(BRIDGE_SOCKET)
+    }
+
+    /// A configuration directory for definitions that nobody else has.
+    pub(super) fn definitions(&self) -> PathBuf {
+        self.path.join(CONFIG)
     }
 
     /// The logs of children.

@@ -14,6 +14,11 @@ pub(super) struct Expanded {
     pub(super) values: Vec<String>,
 }
 
+/// Text that means itself when it is expanded.
+pub(crate) fn literal(text: &str) -> String {
+    text.replace('$', "$$")
+}
+
 /// Why a text cannot be expanded. Names variables, never values or defaults.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(super) enum ExpandError {

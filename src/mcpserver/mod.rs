@@ -37,6 +37,7 @@ pub use definition::{
 };
 pub use definitions::{Definitions, StandsIn, Stored, Suspension, Written};
 pub use edit_error::EditError;
+pub(crate) use expand::literal;
 pub use import::{Client, Import, ImportError, Imported, Notes, import};
 pub use invalid::Invalid;
 pub use name::{InvalidServerName, ServerName};

@@ -50,5 +50,6 @@ pub use spec::{Helper, Spec, Stream, TREE_VARIABLE};
 pub use stop::{Signal, Step, StopRecipe};
 pub use supervisor::{
     BoxError, Failure, NeverReady, RestartPolicy, Running, Service, State, Supervisor, SupervisorSettings,
+    Work,
 };
 pub use tree::{ChildTree, Ending, SpawnError, Stopped};

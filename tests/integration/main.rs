@@ -38,6 +38,8 @@ mod gateway;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod library;
+#[cfg(test)]
 mod management;
 #[cfg(test)]
 mod mcp_route;

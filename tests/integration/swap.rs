@@ -7,7 +7,7 @@ use serde_json::json;
 use sidegate::binary_resolver::Event;
 use sidegate::config::{GatewayMode, Overrides, Settings};
 use sidegate::environment::Environment;
-use sidegate::instance::{Instance, InstanceOptions, Network, NewGateway};
+use sidegate::instance::{DefinitionsFrom, Instance, InstanceOptions, Network, NewGateway};
 use tempfile::TempDir;
 
 use super::support::load::Load;
@@ -45,9 +45,9 @@ async fn start(directory: &Path, upstream: &Upstream, gateway: &NewGateway) -> I
     let config_dir = directory.join("config");
     let instance = Instance::start(InstanceOptions {
         settings: Settings::load(&config_dir, &environment, &overrides).unwrap(),
-        config_dir,
+        definitions: DefinitionsFrom::ConfigDir(config_dir),
         environment,
-        helper: env!("CARGO_BIN_EXE_sidegate").into(),
+        helper: Some(env!("CARGO_BIN_EXE_sidegate").into()),
         open_files: None,
         ephemeral: false,
         network: Network::Never,

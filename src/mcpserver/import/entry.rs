@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::Notes;
-use super::variables::{Variables, escaped};
+use super::variables::Variables;
+use crate::mcpserver::expand::literal as escaped;
 use crate::mcpserver::spec::is_reserved_header;
 
 /// Keys that change nothing about how the server is reached, or that its client alone understands.

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::{Client, Notes};
+use crate::mcpserver::expand::literal as escaped;
 
 /// What the texts of one file may refer to.
 pub(super) struct Variables<'v> {
@@ -120,11 +121,6 @@ impl Variables<'_> {
 
 fn unknown(reference: &str) -> String {
     format!("${{{reference}}} is known to the client alone")
-}
-
-/// Text that stays as it is.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('$', "$$")
 }
 
 /// POSIX.1-2024 section 3.216.

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 /// Where a log file is, and how long it may get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFileSettings {
-    /// The directory; made when it is missing. The file in it is called `<child>.log`, the old one `<child>.log.old`.
+    /// The directory; made when it is missing and the one above it is there. The file in it is called `<child>.log`, the old one `<child>.log.old`.
     pub directory: PathBuf,
     /// The size, in bytes, at which a new file is begun. A file can be longer by what was read at once.
     pub size_limit: u64,
@@ -92,7 +92,11 @@ impl LogFile {
 /// Only for its owner: a child may print secrets.
 async fn open(path: &Path) -> io::Result<(File, u64)> {
     if let Some(directory) = path.parent() {
-        tokio::fs::create_dir_all(directory).await?;
+        // Not those above it: what a child says last must not bring back what was taken away with its owner.
+        match tokio::fs::create_dir(directory).await {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
     }
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).await?;
     let size = file.metadata().await?.len();

@@ -38,10 +38,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::actor::{Actor, Command};
 use self::process::{Launcher, TreeLauncher};
+use self::task::TaskLauncher;
 use super::backoff::BackoffSettings;
 use super::output::OutputSettings;
 use super::spec::{Helper, Spec};
@@ -50,10 +52,12 @@ use super::stop::StopRecipe;
 mod actor;
 mod process;
 mod state;
+mod task;
 #[cfg(test)]
 mod tests;
 
 pub use self::state::{BoxError, Failure, NeverReady, Running, State};
+pub use self::task::Work;
 
 /// What is supervised.
 pub trait Service: Send + 'static {
@@ -126,6 +130,17 @@ impl Supervisor {
     pub fn new(service: impl Service, settings: SupervisorSettings, tasks: &TaskTracker) -> Self {
         let launcher = TreeLauncher::new(&settings, tasks.clone());
         Self::with_launcher(service, launcher, settings, tasks)
+    }
+
+    /// As [`new`](Self::new), for a task of this process instead of a child: `work` is called for each start. The task's
+    /// process is ours; of the service's [`Spec`] nothing counts.
+    pub fn of_task(
+        service: impl Service,
+        work: impl FnMut(CancellationToken) -> Work + Send + 'static,
+        settings: SupervisorSettings,
+        tasks: &TaskTracker,
+    ) -> Self {
+        Self::with_launcher(service, TaskLauncher::new(work, tasks.clone()), settings, tasks)
     }
 
     fn with_launcher(
