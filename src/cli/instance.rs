@@ -1,15 +1,17 @@
 //! What `serve`, `run` and `stdio` have in common: how an instance is started.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sidegate::config::{GatewayMode, GatewayVersion, Overrides, Settings, listen_address};
 use sidegate::environment::Environment;
 use sidegate::instance::{DefinitionsFrom, InstanceOptions, Network, StartError};
+use sidegate::mcpserver::{import, project_file};
 use sidegate::telemetry::{LogFormat, init_logging};
 use url::Url;
 
 use super::control::InstanceSelector;
+use super::output::say_error;
 use super::progress::progress;
 use super::{ConfigDir, Exit, Failure, OutputFormat};
 
@@ -91,6 +93,7 @@ impl InstanceArguments {
         Ok(InstanceOptions {
             settings,
             definitions: DefinitionsFrom::ConfigDir(config_dir),
+            project: None,
             environment: environment.clone(),
             helper: Some(helper),
             open_files: raise_open_files(),
@@ -129,6 +132,43 @@ impl InstanceArguments {
             false => Network::InBackground,
         }
     }
+}
+
+/// Whose servers are served besides.
+#[derive(Debug, clap::Args)]
+pub(super) struct ProjectArguments {
+    /// Serve the project's servers too: those of .mcp.json in this directory or above it, up to the root of the
+    /// repository. Their commands run as you
+    #[arg(long)]
+    project: bool,
+}
+
+impl ProjectArguments {
+    /// Whether the servers of a project are wanted, which an instance that runs already does not have.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.project
+    }
+
+    /// The project's file, where it is wanted.
+    pub(super) fn file(&self, environment: &Environment) -> Result<Option<PathBuf>, Failure> {
+        self.project.then(|| project(environment)).transpose()
+    }
+}
+
+/// The project's file. Says what its servers lose by not being the client's that the file is for; the instance says
+/// what is wrong.
+fn project(environment: &Environment) -> Result<PathBuf, Failure> {
+    let file = project_file(&std::env::current_dir()?);
+    if !file.exists() {
+        say_error(&format!("warning: there is no {}; its servers follow when it is written", file.display()));
+    } else if let Ok(found) = import(&file, environment.get_os("HOME").map(Path::new)) {
+        for server in found.servers {
+            for note in server.notes.attention {
+                say_error(&format!("attention: {}: {}: {note}", file.display(), server.original));
+            }
+        }
+    }
+    Ok(file)
 }
 
 /// Raises the soft limit on open files to the hard one, as each stream takes two; gives the old one, for children that

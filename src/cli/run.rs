@@ -11,7 +11,7 @@ use sidegate::environment::Environment;
 use sidegate::instance::Instance;
 use tokio::process::{Child, Command};
 
-use super::instance::{InstanceArguments, start_failure};
+use super::instance::{InstanceArguments, ProjectArguments, start_failure};
 use super::serve::wait_for_servers;
 use super::signals::{Ask, Signals};
 use super::{Exit, Failure};
@@ -36,6 +36,8 @@ Exit codes: the command's own; 128 and the number of the signal that ended it; 1
 pub(super) struct RunArguments {
     #[command(flatten)]
     instance: InstanceArguments,
+    #[command(flatten)]
+    project: ProjectArguments,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -58,7 +60,8 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> ExitCo
 async fn run_command(arguments: &RunArguments, environment: &Environment) -> Result<u8, Failure> {
     let mut signals = Signals::new()?;
     signals.watch_parent()?;
-    let options = arguments.instance.options(true, environment)?;
+    let mut options = arguments.instance.options(true, environment)?;
+    options.project = arguments.project.file(environment)?;
     let starting = async {
         let instance = Instance::start(options).await.map_err(start_failure)?;
         wait_for_servers(&instance).await;

@@ -10,7 +10,7 @@ use sidegate::environment::Environment;
 use sidegate::instance::Instance;
 use sidegate::reconciler::Statuses;
 
-use super::instance::{InstanceArguments, start_failure};
+use super::instance::{InstanceArguments, ProjectArguments, start_failure};
 use super::output::{say, say_error};
 use super::signals::{Ask, Signals};
 use super::table::table;
@@ -32,6 +32,8 @@ Exit codes: 0 stopped, 1 failed, 2 wrong arguments or settings, 4 no gateway, 13
 pub(super) struct ServeArguments {
     #[command(flatten)]
     instance: InstanceArguments,
+    #[command(flatten)]
+    project: ProjectArguments,
     /// Take a random port and runtime directory, remove everything at the end, and end with the starting process
     #[arg(long, conflicts_with = "runtime_dir")]
     ephemeral: bool,
@@ -67,7 +69,8 @@ async fn serve(arguments: ServeArguments, environment: &Environment) -> Result<E
     if arguments.ephemeral {
         signals.watch_parent()?;
     }
-    let options = arguments.instance.options(arguments.ephemeral, environment)?;
+    let mut options = arguments.instance.options(arguments.ephemeral, environment)?;
+    options.project = arguments.project.file(environment)?;
     let instance = tokio::select! {
         started = Instance::start(options) => started.map_err(start_failure)?,
         ask = next_end(&mut signals, had_terminal, &|| ()) => {

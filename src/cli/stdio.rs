@@ -17,7 +17,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::io::StreamReader;
 
-use super::instance::{InstanceArguments, start_failure};
+use super::instance::{InstanceArguments, ProjectArguments, start_failure};
 use super::mcp::client_config;
 use super::serve::wait_for_servers_up_to;
 use super::signals::{Ask, Signals, end_of, end_of_stdout};
@@ -38,9 +38,10 @@ const CHUNK: usize = 64 << 10;
   {\"mcpServers\": {\"sidegate\": {\"command\": \"sidegate\", \"args\": [\"stdio\"]}}}
 
 Where an instance of this configuration directory runs, it serves that one; the options of an
-instance do not count then. Where none runs it starts one of its own, on a random port, which ends
-with it; nothing is left behind. Nothing is downloaded unless --gateway agentgateway asks for it. An
-instance that --runtime-dir or SIDEGATE_INSTANCE names must run.
+instance do not count then. Where none runs, and with --project, it starts one of its own, on a
+random port, which ends with it; nothing is left behind. Nothing is downloaded unless
+--gateway agentgateway asks for it. An instance that --runtime-dir or SIDEGATE_INSTANCE names must
+run.
 
 It ends with stdin, when nobody reads stdout any more, or at SIGTERM; calls that are under way have
 the drain time. Where the instance that it serves goes away it ends with code 1, and whoever started
@@ -57,6 +58,8 @@ pub(super) struct StdioArguments {
     exposure: Option<Exposure>,
     #[command(flatten)]
     instance: InstanceArguments,
+    #[command(flatten)]
+    project: ProjectArguments,
 }
 
 pub(super) fn run(arguments: &StdioArguments, environment: &Environment) -> Result<ExitCode, Failure> {
@@ -121,6 +124,9 @@ struct Running {
 impl Running {
     /// The instance that is meant; `None` where none runs and nobody has named one.
     async fn find(arguments: &StdioArguments, environment: &Environment) -> Result<Option<Self>, Failure> {
+        if arguments.project.is_wanted() {
+            return Ok(None);
+        }
         let selector = arguments.instance.selector();
         // One that ends meanwhile is none at the second look, or another one that has taken its place.
         for _ in 0..LOOKS {
@@ -143,7 +149,8 @@ impl Running {
 }
 
 async fn start(arguments: &StdioArguments, environment: &Environment) -> Result<Instance, Failure> {
-    let options = arguments.instance.options(true, environment)?;
+    let mut options = arguments.instance.options(true, environment)?;
+    options.project = arguments.project.file(environment)?;
     let instance = Instance::start(options).await.map_err(start_failure)?;
     wait_for_servers_up_to(&instance, SETTLE).await;
     Ok(instance)

@@ -170,6 +170,7 @@ impl InstanceBuilder {
         let instance = Instance::start(InstanceOptions {
             settings: Settings::of(&environment, &overrides)?,
             definitions,
+            project: None,
             environment,
             helper: helper.map_err(|why| tracing::warn!("there is no helper: {why}")).ok(),
             open_files: None,

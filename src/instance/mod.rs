@@ -60,7 +60,6 @@ use crate::tls;
 use crate::wire::client::Pool;
 use crate::wire::server::{HostPolicy, ServerConfig, StreamableHttp, serve_connections};
 use crate::yaml_applier::{BridgeDial, Generation};
-use crate::yaml_applier::BridgeDial;
 use client::Client;
 use gateway_child::{Program, gateway_environment};
 use gateways::{GatewayContext, Gateways, Variable};
@@ -88,6 +87,9 @@ pub struct InstanceOptions {
     pub settings: Settings,
     /// Where definitions come from.
     pub definitions: DefinitionsFrom,
+    /// The `.mcp.json` of a project, whose servers come beside those definitions; see
+    /// [`project_file`](crate::mcpserver::project_file).
+    pub project: Option<PathBuf>,
     /// Our environment, for definitions and children.
     pub environment: Environment,
     /// The program that guards children and runs the embedded gateway; see [`InstanceBuilder::helper`] for what becomes
@@ -186,6 +188,7 @@ impl Instance {
         let InstanceOptions {
             settings,
             definitions,
+            project,
             environment,
             helper,
             open_files,
@@ -208,7 +211,10 @@ impl Instance {
             DefinitionsFrom::ConfigDir(directory) => (directory, Vec::new()),
             DefinitionsFrom::These(definitions) => (runtime_dir.definitions(), definitions),
         };
-        let reader = reader(&config_dir, &environment, helper.as_deref())?;
+        let mut reader = reader(&config_dir, &environment, helper.as_deref())?;
+        if let Some(file) = project {
+            reader = reader.with_project(&file, environment.get_os("HOME").map(PathBuf::from));
+        }
         let definitions_dir = reader.definitions_dir();
         let definitions = define(Definitions::new(reader.clone()), definitions).await?;
         let helper_path = helper;

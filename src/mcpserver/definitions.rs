@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
+use super::project::Found;
 use super::reader::name_of;
 use super::resource::{complete, complete_patch, merge, render};
 use super::store::is_definition;
@@ -68,7 +69,7 @@ pub struct Written {
 pub struct Stored {
     /// The file.
     pub path: PathBuf,
-    /// Its text. It may hold secrets.
+    /// Its text; of a server of the project's file, as it would be in a file of its own. It may hold secrets.
     pub text: String,
     /// What it says, without variables put in; `None` where it is no YAML. It may hold secrets.
     pub resource: Option<Value>,
@@ -112,7 +113,7 @@ impl Definitions {
         self.reader.scan(&self.directory())
     }
 
-    /// The file that defines `name`.
+    /// The file that defines `name`, and can be written.
     ///
     /// # Errors
     ///
@@ -120,7 +121,10 @@ impl Definitions {
     pub fn find(&self, name: &ServerName) -> Result<PathBuf, EditError> {
         let mut paths = self.files_of(name)?;
         match (paths.pop(), paths.is_empty()) {
-            (None, _) => Err(EditError::NotFound { name: name.clone() }),
+            (None, _) => Err(match self.reader.project().filter(|_| self.in_project(name).is_some()) {
+                Some(project) => EditError::InProject { name: name.clone(), path: project.path().to_owned() },
+                None => EditError::NotFound { name: name.clone() },
+            }),
             (Some(path), true) => Ok(path),
             (Some(path), false) => {
                 paths.push(path);
@@ -136,11 +140,17 @@ impl Definitions {
     /// The definition is not there, is wrong, or is laid out in a way that is not edited; neither place can be written.
     pub fn suspend(&self, name: &ServerName, suspended: bool) -> Result<Suspension, EditError> {
         let _turn = lock(&self.turn);
-        let path = self.find(name)?;
         let overlay = self.reader.overlay();
         let said =
             overlay.map(|overlay| overlay.get(name).map_err(|e| disk::failure(&overlay.path(name), e)));
         let said = said.transpose()?.flatten();
+        let path = match self.find(name) {
+            Ok(path) => path,
+            Err(EditError::InProject { path, .. }) => {
+                return self.suspend_in_project(name, path, suspended, said);
+            }
+            Err(error) => return Err(error),
+        };
         let written = self.rewrite(&path, |content| {
             let edited = edit::suspend(&self.reader, &path, content, suspended)?;
             Ok(edited.map(|text| Edited { text, keeps_the_rest: true }))
@@ -163,6 +173,30 @@ impl Definitions {
             }
             (Err(error), _) => Err(error),
         }
+    }
+
+    fn suspend_in_project(
+        &self,
+        name: &ServerName,
+        file: PathBuf,
+        suspended: bool,
+        said: Option<bool>,
+    ) -> Result<Suspension, EditError> {
+        let Some(overlay) = self.reader.overlay() else {
+            return Err(EditError::InProject { name: name.clone(), path: file });
+        };
+        let written = self.in_project(name).and_then(|found| found.outcome.ok());
+        let before = said.or(written.map(|definition| definition.suspended));
+        let at = overlay.path(name);
+        if before != Some(suspended) {
+            overlay.set(name, suspended).map_err(|error| disk::failure(&at, error))?;
+        }
+        Ok(Suspension { changed: before != Some(suspended), stands_in: StandsIn::Overlay(at) })
+    }
+
+    /// What the project's file says of a server.
+    fn in_project(&self, name: &ServerName) -> Option<Found> {
+        self.reader.project()?.find(&self.reader, name)
     }
 
     /// Defines a new server; `value` is the resource or its `spec`.
@@ -260,15 +294,26 @@ impl Definitions {
     ///
     /// It is not there, several files define it, or it cannot be read.
     pub fn get(&self, name: &ServerName) -> Result<Stored, EditError> {
-        let path = self.find(name)?;
-        let content = read(&path)?;
-        let mut outcome = self.reader.read(&path, &content);
+        let (path, content, resource, mut outcome) = match self.find(name) {
+            Ok(path) => {
+                let content = read(&path)?;
+                let resource = self.reader.resource(&path, &content).ok();
+                let outcome = self.reader.read(&path, &content);
+                (path, content, resource, outcome)
+            }
+            Err(EditError::InProject { name, path }) => {
+                let found = self.in_project(&name).ok_or(EditError::NotFound { name })?;
+                let text = render(&found.resource);
+                (path, text.into_bytes(), Some(found.resource), found.outcome)
+            }
+            Err(error) => return Err(error),
+        };
         if let (Some(overlay), Ok(definition)) = (self.reader.overlay(), &mut outcome) {
             let said = overlay.get(name).map_err(|error| disk::failure(&overlay.path(name), error))?;
             definition.suspended = said.unwrap_or(definition.suspended);
         }
         Ok(Stored {
-            resource: self.reader.resource(&path, &content).ok(),
+            resource,
             text: String::from_utf8_lossy(&content).into_owned(),
             outcome: outcome.map(Arc::new),
             path,

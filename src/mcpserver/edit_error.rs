@@ -31,6 +31,14 @@ pub enum EditError {
         /// The files.
         paths: Vec<PathBuf>,
     },
+    /// The project's file defines the server, and that is read only.
+    #[error("MCP server '{name}' is defined by {}, which is not written here: edit that file", .path.display())]
+    InProject {
+        /// The server.
+        name: ServerName,
+        /// The file.
+        path: PathBuf,
+    },
     /// The definition is wrong, or would be. What was given as a value and not as a text has mistakes without positions.
     #[error(transparent)]
     Invalid(Invalid),

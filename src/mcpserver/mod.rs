@@ -2,7 +2,8 @@
 //!
 //! A [`Reader`] turns a file into a [`Definition`] or into [`Invalid`], which holds every mistake of the file with its
 //! line and column. [`Reader::scan`] does so for a directory. [`Definitions`] writes: it suspends, creates, updates and
-//! deletes, by edits of the text that keep the rest of a file. [`import()`] reads what other clients have in their files.
+//! deletes, by edits of the text that keep the rest of a file. [`import()`] reads what other clients have in their files; the
+//! `.mcp.json` of a project can be read as definitions beside the others.
 //!
 //! Invariants: a [`Definition`] that exists is valid; one bad file does not hide another; a directory that cannot be
 //! read is an error and never an empty set; no secret is in a `Debug`, an error or a mistake.
@@ -21,6 +22,7 @@ mod import;
 mod invalid;
 mod name;
 mod overlay;
+mod project;
 mod reader;
 mod redact;
 mod resource;
@@ -41,6 +43,7 @@ pub(crate) use expand::literal;
 pub use import::{Client, Import, ImportError, Imported, Notes, import};
 pub use invalid::Invalid;
 pub use name::{InvalidServerName, ServerName};
+pub use project::project_file;
 pub use reader::{API_VERSION, KIND, Reader};
 pub use redact::{HIDDEN, SecretNames};
 pub use schema::SCHEMA;

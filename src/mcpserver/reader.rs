@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::expand::{assume, expand};
 use super::overlay::Overlay;
+use super::project::Project;
 use super::{Definition, Invalid, Secret, ServerName, spec};
 use crate::environment::Environment;
 use crate::yaml::{Collector, Fields, Mistake, Value, parse_bytes, shown};
@@ -22,6 +23,7 @@ pub struct Reader {
     config_dir: PathBuf,
     environment: Environment,
     overlay: Option<Overlay>,
+    project: Option<Project>,
 }
 
 impl Reader {
@@ -31,7 +33,7 @@ impl Reader {
     ///
     /// When `config_dir` is relative and there is no current directory, or it is empty.
     pub fn new(config_dir: &Path, environment: Environment) -> io::Result<Self> {
-        Ok(Self { config_dir: std::path::absolute(config_dir)?, environment, overlay: None })
+        Ok(Self { config_dir: std::path::absolute(config_dir)?, environment, overlay: None, project: None })
     }
 
     /// The reader, with `state` as the directory for what the operator wants of servers whose files cannot be written. It
@@ -39,6 +41,25 @@ impl Reader {
     #[must_use]
     pub fn with_state_dir(self, state: &Path) -> Self {
         Self { overlay: Some(Overlay::new(state)), ..self }
+    }
+
+    /// The reader, with the `.mcp.json` of a project as more definitions, which are never written: [`project_file`].
+    ///
+    /// Its commands run as the user, so it must be a file that somebody has asked for.
+    ///
+    /// [`project_file`]: super::project_file
+    #[must_use]
+    pub fn with_project(self, file: &Path, home: Option<PathBuf>) -> Self {
+        Self { project: Some(Project::new(file, home)), ..self }
+    }
+
+    pub(super) fn project(&self) -> Option<&Project> {
+        self.project.as_ref()
+    }
+
+    /// The project's file, where there is to be one.
+    pub fn project_file(&self) -> Option<&Path> {
+        self.project.as_ref().map(Project::path)
     }
 
     /// This reader, in whose environment the variables that `spec` needs and that are not set have a stand-in; and their

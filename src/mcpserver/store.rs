@@ -18,11 +18,14 @@ use crate::yaml::{self, FileError, Mistake};
 /// What is in a directory of definitions at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scan {
-    /// One entry a file, sorted by path.
+    /// One entry a file, sorted by path; behind them one for each server of the project's file.
     pub entries: Vec<Entry>,
+    /// Why it is not known what the project's file defines, where it is there and wrong as a whole. Servers that it
+    /// had defined are not gone.
+    pub unread: Option<Invalid>,
 }
 
-/// One definition file.
+/// One definition.
 ///
 /// Two equal entries mean the same; whoever looks for changes compares entries, not hashes alone, since an outcome
 /// depends on other things as well (another file of the same name, say).
@@ -96,7 +99,7 @@ impl Reader {
 
     /// Reads every `*.yaml` and `*.yml` of `dir`, in any case. Hidden files and what editors leave behind are passed
     /// over; symbolic links are followed. What the operator wants of servers whose files cannot be written is in
-    /// effect. Blocks on the file system.
+    /// effect. So are the servers of the project's file, where there is one. Blocks on the file system.
     ///
     /// # Errors
     ///
@@ -119,12 +122,22 @@ impl Reader {
         paths.sort();
         let mut entries: Vec<_> = paths.into_iter().filter_map(|path| self.entry(path)).collect();
         refuse_rivals(&mut entries);
+        let unread = self.project().and_then(|project| {
+            let file_of = |name: &ServerName| {
+                let entry = entries.iter().find(|entry| entry.name.as_ref() == Some(name))?;
+                Some(entry.path.clone())
+            };
+            let added = project.entries(self, file_of);
+            added.map(|mut added| entries.append(&mut added)).err()
+        });
         if let Some(overlay) = self.overlay() {
             let failed = |source| ScanError::Unreadable { path: overlay.directory().to_owned(), source };
             apply_intents(&mut entries, overlay.all().map_err(failed)?, overlay);
-            forget_intents(&entries, overlay);
+            if unread.is_none() {
+                forget_intents(&entries, overlay);
+            }
         }
-        Ok(Scan { entries })
+        Ok(Scan { entries, unread })
     }
 
     /// `None` when the file went away since it was listed.

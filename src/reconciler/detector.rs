@@ -1,5 +1,6 @@
 //! Notices that something has happened in a directory. What it was, nobody asks: an event only means "look again".
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ const REARM: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Detector {
     directory: PathBuf,
+    /// The only file in it that matters, where there is one.
+    file: Option<OsString>,
     events: mpsc::UnboundedReceiver<Pace>,
     sender: mpsc::UnboundedSender<Pace>,
     watcher: Option<RecommendedWatcher>,
@@ -74,10 +77,21 @@ enum Pace {
 impl Detector {
     /// Watches `directory`, which may not be there yet.
     pub(super) fn new(directory: &Path) -> Self {
+        Self::watch(directory, None)
+    }
+
+    /// Watches one file, which may not be there yet. Of what happens elsewhere in its directory nobody hears.
+    pub(super) fn of_file(file: &Path) -> Self {
+        let directory = file.parent().unwrap_or(Path::new("/"));
+        Self::watch(directory, file.file_name().map(OsStr::to_owned))
+    }
+
+    fn watch(directory: &Path, file: Option<OsString>) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let now = Instant::now();
         let mut detector = Self {
             directory: directory.to_owned(),
+            file,
             events,
             sender,
             watcher: None,
@@ -141,9 +155,10 @@ impl Detector {
             // It went away: worth a look.
             return true;
         }
-        let sender = self.sender.clone();
+        let (sender, file) = (self.sender.clone(), self.file.clone());
         let handler = move |event: notify::Result<notify::Event>| {
             let pace = match event {
+                Ok(event) if !concerns(&event, file.as_deref()) => None,
                 Ok(event) => pace(&event),
                 Err(error) => {
                     warn!(%error, "the watch on the definitions has trouble");
@@ -173,6 +188,13 @@ impl Detector {
         }
         true
     }
+}
+
+/// Whether an event is about the file; any is where none is named.
+fn concerns(event: &notify::Event, file: Option<&OsStr>) -> bool {
+    file.is_none_or(|file| {
+        event.need_rescan() || event.paths.iter().any(|path| path.file_name() == Some(file))
+    })
 }
 
 fn pace(event: &notify::Event) -> Option<Pace> {
@@ -222,6 +244,21 @@ mod tests {
         std::fs::rename(&file, dir.path().join("b.yaml")).unwrap();
         noticed(&mut detector).await;
         std::fs::remove_file(dir.path().join("b.yaml")).unwrap();
+        noticed(&mut detector).await;
+    }
+
+    #[tokio::test]
+    async fn of_a_file_only_its_own_changes_are_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(".mcp.json");
+        let mut detector = Detector::of_file(&file);
+        std::fs::write(dir.path().join("other"), "a").unwrap();
+        let quiet = tokio::time::timeout(LONGEST, detector.changed()).await;
+        assert!(quiet.is_err());
+        std::fs::write(&file, "{}").unwrap();
+        noticed(&mut detector).await;
+        std::fs::write(dir.path().join("new"), "{}").unwrap();
+        std::fs::rename(dir.path().join("new"), &file).unwrap();
         noticed(&mut detector).await;
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -79,6 +80,8 @@ pub(super) struct Look {
     freed: mpsc::UnboundedReceiver<RouteName>,
     /// Servers that do not start by themselves, and that the operator has started.
     started: BTreeSet<ServerName>,
+    /// Servers that the project's file defines.
+    of_project: BTreeSet<ServerName>,
     /// Who waits for the end of what.
     ends: Vec<(ServerName, oneshot::Sender<()>)>,
     /// Processes of servers that have no route any more, and have not ended yet.
@@ -113,6 +116,7 @@ impl Look {
             held,
             freed,
             started: BTreeSet::new(),
+            of_project: BTreeSet::new(),
             ends: Vec::new(),
             ending: BTreeMap::new(),
             progress,
@@ -127,6 +131,7 @@ impl Look {
     /// Runs until `stop`, and closes every session then.
     pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>, stop: CancellationToken) {
         let mut detector = Detector::new(&self.options.directory);
+        let mut project = self.options.reader.project_file().map(Detector::of_file);
         let reconciling = async {
             self.scan().await;
             let applying = self.wish();
@@ -139,6 +144,7 @@ impl Look {
                         continue;
                     }
                     () = detector.changed() => {}
+                    () = changed(&mut project) => {}
                     Some(order) = orders.recv() => {
                         self.scan().await;
                         self.obey(order).await;
@@ -199,6 +205,20 @@ impl Look {
     async fn begin(&mut self, scan: Scan) {
         let mut seen = BTreeSet::new();
         let mut nameless = Vec::new();
+        let project = self.options.reader.project_file().map(Path::to_owned);
+        if let Some(invalid) = &scan.unread {
+            self.say_once(invalid.to_string());
+            nameless.push(invalid.to_string());
+            // What it defines is not known, so what runs goes on.
+            for name in self.of_project.clone() {
+                if scan.entries.iter().all(|entry| entry.name.as_ref() != Some(&name)) {
+                    self.hold(&name, &invalid.to_string());
+                    seen.insert(name);
+                }
+            }
+        } else {
+            self.of_project.clear();
+        }
         for entry in scan.entries {
             let Some(name) = entry.name else {
                 if let Err(invalid) = &entry.outcome {
@@ -210,6 +230,9 @@ impl Look {
             // Two files of one name have one entry each; both are wrong for the same reason.
             if !seen.insert(name.clone()) {
                 continue;
+            }
+            if project.as_ref() == Some(&entry.path) {
+                self.of_project.insert(name.clone());
             }
             match entry.outcome {
                 Ok(definition) => self.desire(&name, definition).await,
@@ -548,6 +571,14 @@ fn known_state_is_unsupported(shared: &Shared, name: &ServerName) -> bool {
     let statuses = shared.board.subscribe();
     let statuses = statuses.borrow();
     statuses.get(name).is_some_and(|status| matches!(status.state, ServerState::Unsupported { .. }))
+}
+
+/// Waits until a file should be looked at; for ever where there is none.
+async fn changed(file: &mut Option<Detector>) {
+    match file {
+        Some(detector) => detector.changed().await,
+        None => pending().await,
+    }
 }
 
 /// Returns at a time; never where there is none.

@@ -29,4 +29,5 @@ pub(crate) use compose::{MAX_BYTES, parse_bytes};
 pub(crate) use file::{FileError, read_file};
 pub(crate) use mistake::{Collector, shown};
 pub use mistake::{Mistake, Position};
+pub(crate) use spans::place_of;
 pub(crate) use value::{Fields, Value};

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 
+use super::Position;
+
 /// A node and the bytes that it is written with. Aliases are not followed.
 #[derive(Debug)]
 pub(super) struct Spot {
@@ -47,6 +49,22 @@ impl Spot {
             _ => false,
         })
     }
+}
+
+/// Where the key at the end of `path` stands. `None` where there is none, or `text` is no YAML.
+pub(crate) fn place_of(text: &str, path: &[&str]) -> Option<Position> {
+    let root = spots(text)?;
+    let (mut spot, mut start) = (&root, root.range.start);
+    for key in path {
+        let (key, value) = spot.entry(key, text)?;
+        (spot, start) = (value, key.range.start);
+    }
+    let before = text.get(..start)?;
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    Some(Position {
+        line: before.matches('\n').count() + 1,
+        column: before[line_start..].chars().count() + 1,
+    })
 }
 
 /// A collection whose end has not come yet.

@@ -50,6 +50,8 @@ mod peers;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod project;
+#[cfg(test)]
 mod protocol;
 #[cfg(test)]
 mod proxies;

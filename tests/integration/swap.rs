@@ -46,6 +46,7 @@ async fn start(directory: &Path, upstream: &Upstream, gateway: &NewGateway) -> I
     let instance = Instance::start(InstanceOptions {
         settings: Settings::load(&config_dir, &environment, &overrides).unwrap(),
         definitions: DefinitionsFrom::ConfigDir(config_dir),
+        project: None,
         environment,
         helper: Some(env!("CARGO_BIN_EXE_sidegate").into()),
         open_files: None,

@@ -1,7 +1,7 @@
 //! JSON as people write it: with comments, and with commas behind the last entry.
 
 /// The text as JSON. What is taken out becomes spaces, so that lines and columns stay.
-pub(super) fn plain(text: &str) -> String {
+pub(in crate::mcpserver) fn plain(text: &str) -> String {
     // A byte order mark is no content.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     without_last_commas(&without_comments(text))

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+pub(super) use self::jsonc::plain;
 use self::variables::Variables;
 use super::{Invalid, ServerName};
 use crate::yaml;
@@ -148,7 +149,7 @@ pub fn import(path: &Path, home: Option<&Path>) -> Result<Import, ImportError> {
     read(&path, home, &String::from_utf8_lossy(&content))
 }
 
-fn read(path: &Path, home: Option<&Path>, text: &str) -> Result<Import, ImportError> {
+pub(super) fn read(path: &Path, home: Option<&Path>, text: &str) -> Result<Import, ImportError> {
     let file: Value = serde_json::from_str(&jsonc::plain(text))
         .map_err(|source| ImportError::NotJson { path: path.to_owned(), source })?;
     let no_servers = || ImportError::NoServers { path: path.to_owned() };
@@ -218,7 +219,7 @@ fn project(path: &Path, home: Option<&Path>, client: Client) -> Option<PathBuf> 
 }
 
 /// A server name that is as much as possible like `original`.
-fn name_for(original: &str) -> Result<ServerName, String> {
+pub(super) fn name_for(original: &str) -> Result<ServerName, String> {
     let mut name = String::with_capacity(original.len());
     for c in original.chars() {
         if c.is_ascii_alphanumeric() {
