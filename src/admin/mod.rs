@@ -1,6 +1,8 @@
-//! Administration of a running instance by its owner: the control socket, and what is said through it.
+//! Administration of a running instance: the control socket of its owner, what is said through it, and the page for a
+//! browser.
 //!
-//! Knows nothing of what the operations do: they come in as a handler.
+//! The control socket knows nothing of what the operations do: they come in as a handler.
 
 pub mod control;
+pub mod page;
 pub mod status;

@@ -20,6 +20,9 @@ pub struct Status {
     pub version: String,
     /// The MCP endpoint.
     pub url: String,
+    /// The page for a browser.
+    #[serde(default)]
+    pub page_url: String,
     /// The process.
     pub pid: u32,
     /// When it began.

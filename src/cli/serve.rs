@@ -135,6 +135,7 @@ async fn say_ready(instance: &Instance, arguments: &ServeArguments) -> Result<()
         }
         _ => format!("Gateway: {}, {}", gateway.mode, gateway.reason),
     })?;
+    say(&format!("Page: {}", info.page_url()))?;
     // Who waits for the table has waited long enough after this; the states say the rest.
     let _ = tokio::time::timeout(SETTLE_FOR_TABLE, instance.settled()).await;
     let statuses = instance.statuses().borrow().clone();

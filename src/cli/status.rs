@@ -41,6 +41,7 @@ pub(super) fn run(arguments: &StatusArguments, environment: &Environment) -> Res
 fn text(status: &Status) -> String {
     let mut lines = vec![
         ("Endpoint", status.url.clone()),
+        ("Page", status.page_url.clone()),
         (
             "Sidegate",
             format!("{}, process {}, up {}", status.version, status.pid, duration(status.uptime_seconds)),

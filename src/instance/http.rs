@@ -1,4 +1,4 @@
-//! What is served on the listen address: the aggregate, and whether we are well.
+//! What is served on the listen address: the aggregate, the page, and whether we are well.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use super::token::Token;
+use crate::admin::page::{self, Page};
 use crate::aggregator::endpoint::Aggregate;
 use crate::aggregator::scope::{ALL_PATH, Scope};
 use crate::reconciler::{Front, Statuses};
@@ -16,7 +17,8 @@ use crate::wire::server::{Body, HostPolicy, StreamableHttp};
 pub(super) struct Surface {
     pub(super) aggregate: Arc<StreamableHttp<Aggregate>>,
     pub(super) hosts: HostPolicy,
-    pub(super) token: Option<Token>,
+    pub(super) token: Option<Arc<Token>>,
+    pub(super) page: Arc<Page>,
     pub(super) statuses: watch::Receiver<Statuses>,
     pub(super) front: Arc<Front>,
 }
@@ -37,13 +39,17 @@ impl Surface {
         if let Err(error) = self.hosts.check(request.uri(), request.headers()) {
             return text(StatusCode::FORBIDDEN, format!("{error}\n"));
         }
+        if Page::is_at(request.uri().path()) {
+            return Arc::clone(&self.page).handle(request).await;
+        }
         match request.uri().path() {
             "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" => self.readiness(),
             path => text(
                 StatusCode::NOT_FOUND,
                 format!(
-                    "nothing at {path}; the MCP endpoint is {ALL_PATH}, that of one server alone {ALL_PATH}/<server>\n"
+                    "nothing at {path}; the MCP endpoint is {ALL_PATH}, that of one server alone {ALL_PATH}/<server>, the page {}\n",
+                    page::ROOT
                 ),
             ),
         }

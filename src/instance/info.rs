@@ -5,6 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use crate::admin::page;
+use crate::aggregator::scope::ALL_PATH;
+
 /// An instance: the shape of the line that `serve --output json` prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -53,6 +56,11 @@ pub struct PortsInfo {
 }
 
 impl InstanceInfo {
+    /// The address of the page for a browser, beside that of the endpoint.
+    pub fn page_url(&self) -> String {
+        format!("{}{}", self.url.strip_suffix(ALL_PATH).unwrap_or(&self.url), page::ROOT)
+    }
+
     /// The content of `instance.json`: the same, and when the instance began, in seconds since 1970.
     pub(super) fn file(&self) -> String {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

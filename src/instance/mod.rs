@@ -41,6 +41,7 @@ use tracing::{debug, info, warn};
 use url::Url;
 
 use crate::admin::control::{ControlListener, SOCKET};
+use crate::admin::page::{Page, PageOptions, TokenCheck};
 use crate::aggregator::endpoint::Aggregate;
 use crate::aggregator::registry::Registry;
 use crate::aggregator::scope::ALL_PATH;
@@ -199,6 +200,7 @@ impl Instance {
         let started = (SystemTime::now(), Instant::now());
         check_supported(&settings)?;
         let token = settings.aggregator.token_file.value.as_deref().map(Token::read_or_create).transpose()?;
+        let token = token.map(Arc::new);
         let (listener, address) = listen(settings.listen.value).await?;
         let runtime_dir = match ephemeral {
             true => {
@@ -330,10 +332,40 @@ impl Instance {
             .exposing(settings.aggregator.exposure.value)
             .with_calls(Arc::clone(&calls));
         let aggregate = StreamableHttp::new(aggregate, server_config, tracker.clone(), stop.clone());
+        let info = InstanceInfo {
+            schema: 1,
+            url: format!("http://{address}{}", ALL_PATH),
+            pid: std::process::id(),
+            runtime_dir: runtime_dir.path().to_owned(),
+            token_file: settings.aggregator.token_file.value.clone(),
+            gateway: gateways.info().borrow().clone(),
+        };
+        let operations = Arc::new(Operations {
+            identity: Identity { info: info.clone(), config_dir, started },
+            gateways: Arc::clone(&gateways),
+            registry: Arc::clone(&registry),
+            statuses: reconciler.statuses(),
+            problems: reconciler.problems(),
+            operator: operator.clone(),
+        });
+        let status = Arc::clone(&operations);
+        let page = Page::new(PageOptions {
+            port: address.port(),
+            status: Box::new(move || status.status()),
+            registry,
+            aggregate: Arc::clone(&aggregate),
+            operator,
+            logs: runtime_dir.logs(),
+            token: token.clone().map(|token| Box::new(move |text: &str| token.is(text)) as TokenCheck),
+            tracker: tracker.clone(),
+            stop: stop.clone(),
+        })
+        .map_err(|error| StartError::Internal(format!("the system gives no random bytes: {error}")))?;
         let surface = Arc::new(http::Surface {
             aggregate: Arc::clone(&aggregate),
             hosts,
             token,
+            page,
             statuses: reconciler.statuses(),
             front: Arc::clone(gateways.front()),
         });
@@ -351,25 +383,9 @@ impl Instance {
         let handler = move |request| Arc::clone(&surface).handle(request);
         tracker.spawn(serve_connections(listener, handler, stop.clone(), tracker.clone()));
 
-        let info = InstanceInfo {
-            schema: 1,
-            url: format!("http://{address}{}", ALL_PATH),
-            pid: std::process::id(),
-            runtime_dir: runtime_dir.path().to_owned(),
-            token_file: settings.aggregator.token_file.value.clone(),
-            gateway: gateways.info().borrow().clone(),
-        };
         let control = ControlListener::bind(runtime_dir.path())
             .map_err(|source| StartError::Socket { path: runtime_dir.path().join(SOCKET), source })?;
         let client = Client::new(&info.url, info.token_file.as_deref(), tracker.clone());
-        let operations = Arc::new(Operations {
-            identity: Identity { info: info.clone(), config_dir, started },
-            gateways: Arc::clone(&gateways),
-            registry,
-            statuses: reconciler.statuses(),
-            problems: reconciler.problems(),
-            operator,
-        });
         let handler = move |request| Arc::clone(&operations).handle(request);
         tracker.spawn(serve_connections(control, handler, stop.clone(), tracker.clone()));
         let (reloads, reload_requests) = mpsc::channel(1);

@@ -17,6 +17,7 @@ use super::StartError;
 use super::gateways::Gateways;
 use super::info::GatewayInfo;
 use super::status::{Identity, status};
+use crate::admin::status::Status;
 use crate::aggregator::registry::Registry;
 use crate::error::chain;
 use crate::reconciler::{Done, OperateError, Operator, Problems, Statuses};
@@ -36,7 +37,9 @@ impl Operations {
     /// Answers one request.
     pub(super) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         match (request.method(), request.uri().path()) {
-            (&Method::GET, "/v1/status") => answer(StatusCode::OK, &self.status()),
+            (&Method::GET, "/v1/status") => {
+                answer(StatusCode::OK, &serde_json::to_value(self.status()).unwrap_or_default())
+            }
             (&Method::POST, "/v1/gateway/restart") => {
                 match self.gateways.swap(None, "its restart was asked for").await {
                     Ok(info) => answer(StatusCode::OK, &gateway(&info)),
@@ -61,15 +64,15 @@ impl Operations {
         }
     }
 
-    fn status(&self) -> Value {
-        let status = status(
+    /// What the instance is at this moment.
+    pub(super) fn status(&self) -> Status {
+        status(
             &self.identity,
             &self.gateways,
             &self.statuses.borrow(),
             &self.problems.borrow(),
             &self.registry.catalogue(),
-        );
-        serde_json::to_value(status).unwrap_or_default()
+        )
     }
 }
 

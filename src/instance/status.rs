@@ -33,6 +33,7 @@ pub(super) fn status(
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         url: info.url.clone(),
+        page_url: info.page_url(),
         pid: info.pid,
         started_at: seconds(*started_at),
         uptime_seconds: started.elapsed().as_secs(),

@@ -51,7 +51,12 @@ impl Token {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
-        token.is_some_and(|token| <[u8; 32]>::from(Sha256::digest(token)) == self.0)
+        token.is_some_and(|token| self.is(token))
+    }
+
+    /// Whether a text is the token.
+    pub(super) fn is(&self, text: &str) -> bool {
+        <[u8; 32]>::from(Sha256::digest(text)) == self.0
     }
 }
 

@@ -83,6 +83,7 @@ fn numbers_named(line: &str) -> String {
 fn steady(value: &Value) -> Value {
     const VOLATILE: &[&str] = &[
         "url",
+        "pageUrl",
         "pid",
         "startedAt",
         "uptimeSeconds",

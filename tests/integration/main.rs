@@ -46,6 +46,8 @@ mod mcp_route;
 #[cfg(test)]
 mod operate;
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod peers;
 #[cfg(test)]
 mod policies;

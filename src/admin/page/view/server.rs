@@ -1,0 +1,45 @@
+//! One server: its state, its tools and the end of its log.
+
+use maud::{Markup, html};
+
+use super::super::form::address;
+use super::super::log::Tail;
+use super::super::paging::Paged;
+use super::super::text::Said;
+use super::super::tools::Entry;
+use super::frame::Place;
+use super::tools::list;
+use super::{Frame, parts};
+use crate::admin::status::ServerEntry;
+
+pub(in crate::admin::page) fn server(
+    frame: &Frame<'_>,
+    server: &ServerEntry,
+    tools: &Paged<Entry>,
+    log: &Tail,
+) -> Markup {
+    let content = html! {
+        div #state data-live="" {
+            p role="status" { (parts::state(&server.state)) " " span.note { (parts::ago(server.since)) } }
+            (parts::reason(server))
+            @if let Some(error) = server.last_error.as_ref().filter(|error| server.reason.as_deref() != Some(error.message.as_str())) {
+                p.note { "Last error, " (parts::ago(error.at)) ": " (Said(&error.message)) }
+            }
+            (parts::operations(frame, server, "server"))
+        }
+        section aria-labelledby="tools-heading" {
+            h2 #tools-heading { "Tools" }
+            div #tools data-live="" {
+                (list(tools, false))
+                @if tools.pages > 1 {
+                    p { a href=(address("/ui/tools", &[("server", &server.name)])) { "All " (parts::count(tools.all, "tool")) } }
+                }
+            }
+        }
+        section aria-labelledby="log-heading" {
+            h2 #log-heading { "Log" }
+            div #log data-live="" { (parts::log(&server.name, log)) }
+        }
+    };
+    frame.page(Place::Servers, &Said(&server.name), &content)
+}
