@@ -159,6 +159,19 @@ impl Aggregate {
         answer
     }
 
+    /// Answers the call of a tool that needs nobody else, and tells whoever observes calls.
+    pub(super) fn answer_at_once(
+        &self,
+        client: &Client,
+        request: &ClientRequest<'_>,
+        result: impl FnOnce() -> String,
+    ) -> ByteString {
+        let observed = self.calls.begin(observed::begin(client, request, None));
+        let result = result();
+        observed.ends(outcome_of_result(request.method, &result), None);
+        rpc::result(request.id, &result)
+    }
+
     /// Answers a request, which calls no meta tool. `None` where there is no answer: it was cancelled.
     async fn answer(
         &self,
@@ -545,5 +558,31 @@ mod tests {
         assert!(!told().await, "the same list, made anew");
         registry.withdraw(&link).await;
         assert!(told().await, "the list that the client came with, after another one");
+    }
+
+    #[tokio::test]
+    async fn what_meta_tools_answer_themselves_is_told_to_observers() {
+        let stop = CancellationToken::new();
+        let aggregate = Aggregate::new(Registry::new("x"), stop.clone()).exposing(Exposure::Meta);
+        let server = StreamableHttp::new(aggregate, ServerConfig::default(), TaskTracker::new(), stop);
+        let initialize =
+            r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#;
+        let opened = Arc::clone(&server).handle(request("POST", None, initialize)).await;
+        let session = opened.headers()[SESSION_ID].clone();
+        for call in [
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list_tools"}}"#,
+            r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"call_tool"}}"#,
+        ] {
+            Arc::clone(&server).handle(request("POST", Some(&session), call)).await;
+        }
+        let calls = server.endpoint().calls().finished();
+        let told: Vec<_> = calls
+            .iter()
+            .map(|call| (call.subject.as_ref().map(|subject| subject.as_str().to_owned()), call.outcome))
+            .collect();
+        for expected in [("list_tools", Outcome::Ok), ("call_tool", Outcome::ToolError)] {
+            let expected = (Some(expected.0.to_owned()), Some(expected.1));
+            assert!(told.contains(&expected), "{told:?}");
+        }
     }
 }

@@ -40,7 +40,7 @@ use super::scope::Scope;
 use crate::config::Exposure;
 use crate::wire::json;
 use crate::wire::message::Message;
-use crate::wire::rpc::{self, RpcError};
+use crate::wire::rpc::RpcError;
 use crate::wire::server::Reply;
 
 /// The header with which a client says at `initialize` what it wants, `direct` or `meta`, whatever the settings say.
@@ -110,23 +110,25 @@ impl Aggregate {
         let Some(tool) = called(client, request) else {
             return self.answer_observed(client, request, reply).await;
         };
-        let step = step(tool, request, &self.catalogue());
-        match step {
-            Ok(Step::Found(result)) => Some(Ok(rpc::result(request.id, &result))),
-            Ok(Step::Relay(relayed)) => {
-                let message = match Message::from_text(relayed.text) {
-                    Ok(message) => message,
-                    Err(error) => return Some(Err(RpcError::from(&error))),
-                };
-                let request = match ClientRequest::parse(&message) {
-                    Ok(request) => request,
-                    Err(error) => return Some(Err(error)),
-                };
-                let answer = self.answer_observed(client, &request, reply).await?;
-                Some(answer.map(|answer| relayed.shape.result(answer)))
-            }
-            Err(refused) => Some(Ok(rpc::result(request.id, &refused.result()))),
+        if tool.action != Action::Use {
+            let found = || found(tool, request, &self.catalogue()).unwrap_or_else(|refused| refused.result());
+            return Some(Ok(self.answer_at_once(client, request, found)));
         }
+        let relayed = match relayed(tool, request, &self.catalogue()) {
+            Ok(relayed) => relayed,
+            Err(refused) => return Some(Ok(self.answer_at_once(client, request, || refused.result()))),
+        };
+        let message = match Message::from_text(relayed.text) {
+            Ok(message) => message,
+            Err(error) => return Some(Err(RpcError::from(&error))),
+        };
+        let request = match ClientRequest::parse(&message) {
+            Ok(request) => request,
+            Err(error) => return Some(Err(error)),
+        };
+        // Whoever observes calls sees the one that was meant.
+        let answer = self.answer_observed(client, &request, reply).await?;
+        Some(answer.map(|answer| relayed.shape.result(answer)))
     }
 }
 
@@ -138,21 +140,18 @@ fn called(client: &Client, request: &ClientRequest<'_>) -> Option<MetaTool> {
     MetaTool::named(&json::string(request.name?)?)
 }
 
-/// What becomes of the call of a meta tool.
-enum Step {
-    /// Its result is known.
-    Found(String),
-    /// It stands for another request.
-    Relay(Relayed),
-}
-
-fn step(tool: MetaTool, request: &ClientRequest<'_>, catalogue: &Catalogue) -> Result<Step, Refused> {
+/// The result of a meta tool that looks for something.
+fn found(tool: MetaTool, request: &ClientRequest<'_>, catalogue: &Catalogue) -> Result<String, Refused> {
     let arguments = tool.read(request)?;
     match tool.action {
-        Action::List | Action::Filter => find::list(tool, &arguments, catalogue).map(Step::Found),
-        Action::Describe => find::describe(tool, &arguments, catalogue).map(Step::Found),
-        Action::Use => relayed::request(tool, &arguments, request, catalogue).map(Step::Relay),
+        Action::Describe => find::describe(tool, &arguments, catalogue),
+        Action::List | Action::Filter | Action::Use => find::list(tool, &arguments, catalogue),
     }
+}
+
+/// The request that a meta tool stands for which uses something.
+fn relayed(tool: MetaTool, request: &ClientRequest<'_>, catalogue: &Catalogue) -> Result<Relayed, Refused> {
+    relayed::request(tool, &tool.read(request)?, request, catalogue)
 }
 
 #[cfg(test)]
