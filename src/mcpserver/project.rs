@@ -5,10 +5,12 @@
 //! Invariants: a server that the configuration directory defines too is that one, and somebody is told; a mistake has its
 //! place in the file; a file that cannot be read as a whole says nothing of which servers there are.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
+use url::{Host, Url};
 
 use super::import::{self, Import, ImportError};
 use super::resource::complete;
@@ -36,6 +38,8 @@ pub(super) struct Project {
     path: PathBuf,
     /// Whose files belong to no project.
     home: Option<PathBuf>,
+    /// Where we listen.
+    own: Option<SocketAddr>,
 }
 
 /// What the project's file says of a server.
@@ -46,15 +50,16 @@ pub(super) struct Found {
 }
 
 impl Project {
-    pub(super) fn new(path: &Path, home: Option<PathBuf>) -> Self {
-        Self { path: path.to_owned(), home }
+    pub(super) fn new(path: &Path, home: Option<PathBuf>, own: Option<SocketAddr>) -> Self {
+        Self { path: path.to_owned(), home, own }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its servers, but for those whose names are `taken`. A file that is not there has none.
+    /// Its servers, but for those whose names are `taken`, and for Sidegate, which other clients find there. A file that is
+    /// not there has none.
     ///
     /// # Errors
     ///
@@ -74,6 +79,7 @@ impl Project {
                     let mistake = file.mistake(original, None, why.clone());
                     entry(import::name_for(original).ok(), Err(self.invalid(vec![mistake])))
                 }
+                Ok((_, spec)) if self.is_ourselves(spec) => continue,
                 Ok((name, spec)) => match taken(name) {
                     None => entry(
                         Some(name.clone()),
@@ -104,6 +110,25 @@ impl Project {
             }
             _ => None,
         })
+    }
+
+    /// Whether a server is Sidegate, which would ask itself for its own tools.
+    fn is_ourselves(&self, spec: &Value) -> bool {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let is_command = || {
+            Path::new(&text(&spec["command"])).file_name() == Some("sidegate".as_ref())
+                && text(&spec["args"][0]) == "stdio"
+        };
+        let is_address = || {
+            let (url, own) = (Url::parse(&text(&spec["url"])).ok()?, self.own?);
+            let local = match url.host()? {
+                Host::Domain(name) => name == "localhost",
+                Host::Ipv4(address) => address.is_loopback() || own.ip() == address,
+                Host::Ipv6(address) => address.is_loopback() || own.ip() == address,
+            };
+            Some(local && url.port_or_known_default() == Some(own.port()))
+        };
+        is_command() || is_address().unwrap_or(false)
     }
 
     fn definition(
@@ -226,7 +251,11 @@ mod tests {
         }
         fs::write(at(FILE_NAME), text).unwrap();
         let environment = Environment::from_iter([("TOKEN", "hunter22")]);
-        let reader = Reader::new(directory.path(), environment).unwrap().with_project(&at(FILE_NAME), None);
+        let reader = Reader::new(directory.path(), environment).unwrap().with_project(
+            &at(FILE_NAME),
+            None,
+            Some(([127, 0, 0, 1], 8090).into()),
+        );
         let scan = reader.scan(&at("mcpservers")).unwrap();
         let mut report = String::new();
         for entry in &scan.entries {
@@ -260,6 +289,18 @@ mod tests {
   }
 }"#;
         insta::assert_snapshot!(found(text, &["time"]));
+    }
+
+    #[test]
+    fn sidegate_is_none_of_its_own_servers() {
+        let text = r#"{"mcpServers": {
+            "a": {"command": "/usr/bin/sidegate", "args": ["stdio"]}, "b": {"url": "http://localhost:8090/mcp"},
+            "c": {"url": "http://[::1]:8090/mcp/time"}, "d": {"url": "http://127.0.0.1:8091/mcp"},
+            "e": {"command": "sidegate", "args": ["example-server"]}, "f": {"url": "http://example.com:8090/mcp"}
+        }}"#;
+        let found = found(text, &[]);
+        let names: Vec<&str> = found.lines().filter_map(|line| line.split(':').next()).collect();
+        assert_eq!(names, ["d", "e", "f"], "{found}");
     }
 
     #[test]

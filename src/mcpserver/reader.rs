@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::expand::{assume, expand};
@@ -45,12 +46,13 @@ impl Reader {
 
     /// The reader, with the `.mcp.json` of a project as more definitions, which are never written: [`project_file`].
     ///
-    /// Its commands run as the user, so it must be a file that somebody has asked for.
+    /// Its commands run as the user, so it must be a file that somebody has asked for. What leads to `own`, where we listen,
+    /// is left out.
     ///
     /// [`project_file`]: super::project_file
     #[must_use]
-    pub fn with_project(self, file: &Path, home: Option<PathBuf>) -> Self {
-        Self { project: Some(Project::new(file, home)), ..self }
+    pub fn with_project(self, file: &Path, home: Option<PathBuf>, own: Option<SocketAddr>) -> Self {
+        Self { project: Some(Project::new(file, home, own)), ..self }
     }
 
     pub(super) fn project(&self) -> Option<&Project> {
