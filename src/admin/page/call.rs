@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::aggregator::endpoint::Aggregate;
+use crate::aggregator::exposure::EXPOSURE;
 use crate::aggregator::scope::ALL_PATH;
 use crate::wire::json::quoted;
 use crate::wire::message::{Message, View};
@@ -128,6 +129,8 @@ impl Visit {
             (header::HOST, "localhost"),
             (header::ACCEPT, "application/json, text/event-stream"),
             (header::CONTENT_TYPE, "application/json"),
+            // Whatever clients are shown: tools are called by their own names here.
+            (EXPOSURE, "direct"),
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }

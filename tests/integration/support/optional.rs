@@ -102,6 +102,23 @@ fn python_with(modules: &str, component: &str, package: &str) -> Option<PathBuf>
     None
 }
 
+/// A Chromium, which Debian has as `chromium`; or the one that `SIDEGATE_TEST_CHROMIUM` names.
+pub(crate) fn chromium() -> Option<PathBuf> {
+    if let Some(given) = std::env::var_os("SIDEGATE_TEST_CHROMIUM").map(PathBuf::from) {
+        // A wrong path must not look like a missing one.
+        assert!(given.is_file(), "SIDEGATE_TEST_CHROMIUM is {}, which is no file", given.display());
+        return Some(given);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let names = ["chromium", "chromium-headless-shell"];
+    let found = std::env::split_paths(&path).flat_map(|directory| names.map(|name| directory.join(name)));
+    let found = found.into_iter().find(|program| program.is_file());
+    if found.is_none() {
+        skip("browser", "there is no chromium on PATH: install Debian's package chromium");
+    }
+    found
+}
+
 /// Whether this machine has an IPv6 loopback address.
 pub(crate) fn ipv6_loopback() -> bool {
     let has = std::net::TcpListener::bind("[::1]:0").is_ok();
