@@ -11,6 +11,7 @@
 //! Knows nothing of definitions, processes and MCP sessions.
 
 mod applier;
+mod cel;
 mod generation;
 mod key;
 mod plan;

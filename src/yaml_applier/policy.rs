@@ -5,6 +5,8 @@
 
 use serde_json::{Map, Value};
 
+use super::cel;
+
 /// A policy of an operator that cannot be joined with ours.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
@@ -15,6 +17,15 @@ pub enum PolicyError {
         path: String,
         /// What stands there when it is right.
         expected: &'static str,
+    },
+    /// A rule that would not stay within the parentheses that join it with ours.
+    #[error(
+        "policies.authorization.rules: {rule:?} does not close each bracket and quote that it opens, and no other, \
+         so it cannot be joined with the rule that keeps strangers out"
+    )]
+    NotEnclosed {
+        /// The rule.
+        rule: String,
     },
 }
 
@@ -60,7 +71,11 @@ fn join_authorization(ours: Option<Value>, theirs: &Value) -> Result<Value, Poli
             })
             .collect()
     };
-    let (ours, theirs) = (ours.as_ref().map(rules).transpose()?.unwrap_or_default(), rules(theirs)?);
+    let theirs_alone = rules(theirs)?;
+    if let Some(rule) = theirs_alone.iter().find(|rule| !cel::is_enclosed(rule)) {
+        return Err(PolicyError::NotEnclosed { rule: rule.clone() });
+    }
+    let (ours, theirs) = (ours.as_ref().map(rules).transpose()?.unwrap_or_default(), theirs_alone);
     let any =
         |rules: &[String]| rules.iter().map(|rule| format!("({rule})")).collect::<Vec<_>>().join(" || ");
     let rule = match (ours.as_slice(), theirs.as_slice()) {
@@ -158,6 +173,9 @@ mod tests {
             joined(ours.clone(), json!({"authorization": {"rules": []}})).unwrap(),
             json!({"authorization": {"rules": ["(key)"]}})
         );
+        let escaping = json!({"authorization": {"rules": ["a", "true)) || ((true"]}});
+        let error = joined(ours.clone(), escaping).unwrap_err();
+        assert!(matches!(&error, PolicyError::NotEnclosed { rule } if rule == "true)) || ((true"), "{error}");
         let error = joined(ours, json!({"authorization": {"rules": [{"allow": "true"}]}})).unwrap_err();
         assert_eq!(error.to_string(), "policies.authorization.rules: expected a list of CEL expressions");
     }

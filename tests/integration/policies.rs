@@ -62,7 +62,9 @@ async fn a_policy_that_agentgateway_refuses_makes_its_server_invalid() {
         .definition("unknown", &with(built_in(), "policies: {brew: tea}"))
         .definition("shape", &with(built_in(), "policies: {authorization: {rules: [{allow: 'true'}]}}"))
         .definition("value", &with(built_in(), "policies: {timeout: {requestTimeout: soon}}"))
-        .definition("cel", &with(built_in(), "policies: {authorization: {rules: ['request.headers[']}}"))
+        // As a part of ours this would be: the key, or else nothing at all.
+        .definition("escape", &with(built_in(), "policies: {authorization: {rules: ['true)) || ((true']}}"))
+        .definition("cel", &with(built_in(), "policies: {authorization: {rules: ['request.headers[]']}}"))
         .wait_for_servers()
         .start()
         .await;
@@ -72,6 +74,7 @@ async fn a_policy_that_agentgateway_refuses_makes_its_server_invalid() {
     for (server, words) in [
         ("unknown", "WARN policies.brew: unknown field `brew`, expected one of `requestHeaderModifier`"),
         ("shape", "WARN policies.authorization.rules: expected a list of CEL expressions"),
+        ("escape", "WARN policies.authorization.rules: \"true)) || ((true\" does not close each bracket"),
         ("value", "WARN policies.timeout.requestTimeout: parse error: invalid duration: soon server="),
         ("cel", "WARN policies.authorization.rules: parse: ERROR: "),
     ] {
