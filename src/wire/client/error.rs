@@ -41,6 +41,11 @@ pub enum ClientError {
     NoAnswer,
 }
 
+/// How a 400 says that a session is not known, in lower case: agentgateway's own MCP backend ("mcp: invalid session ID
+/// header"), and servers on the official TypeScript and Python SDKs ("Bad Request: No valid session ID provided").
+/// A server may complain of any other session, of a user's say, in a call that is wrong.
+const UNKNOWN_SESSION: [&str; 2] = ["invalid session id header", "no valid session id"];
+
 impl ClientError {
     /// Whether the request may have reached the server.
     pub fn was_sent(&self) -> bool {
@@ -52,10 +57,13 @@ impl ClientError {
     }
 
     /// Whether the server says that it does not know the session (any more): 404 as the specification has it, or 400
-    /// with words to that effect, as agentgateway and servers on the official TypeScript SDK have it.
+    /// with the [words](UNKNOWN_SESSION) of those who say so otherwise.
     pub fn is_session_lost(&self) -> bool {
         let Self::Status(error) = self else { return false };
-        let known_words = || error.body.to_ascii_lowercase().contains("session");
+        let known_words = || {
+            let body = error.body.to_ascii_lowercase();
+            UNKNOWN_SESSION.iter().any(|words| body.contains(words))
+        };
         error.in_session
             && error.from_server
             && match error.status {
