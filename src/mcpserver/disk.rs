@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use fs_err as fs;
 use rustix::fs::{Access, CWD, FlockOperation, RenameFlags};
@@ -15,6 +16,10 @@ use crate::yaml::{self, FileError};
 /// Definitions may hold secrets, so a new one is its owner's alone.
 const NEW_FILE: u32 = 0o600;
 const NEW_DIRECTORY: u32 = 0o700;
+
+/// How long another writer is waited for; ours take milliseconds.
+const TURN: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(5) };
+const TURN_PAUSE: Duration = Duration::from_millis(10);
 
 /// Writes a file that must not be there, in a directory that is made where it is missing.
 ///
@@ -95,17 +100,31 @@ fn try_replace(target: &Path, old: &[u8], new: &str) -> Result<(), Option<io::Er
     temporary.as_file().sync_all()?;
     let directory = fs::File::open(directory)?;
     // Sidegate's own writers take turns: what is put back below must not be what another of them builds on.
-    match rustix::fs::flock(directory.file(), FlockOperation::LockExclusive) {
-        // Not every network file system can; the exchange is left.
-        Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::INVAL | Errno::BADF) => {}
-        Err(error) => return Err(Some(error.into())),
-    }
+    take_turn(&directory)?;
     if content(target)? != old {
         return Err(None);
     }
     exchange(&temporary.into_temp_path(), target, old, new.as_bytes())?;
     // The lock goes with the last handle of the directory.
     Ok(directory.sync_all()?)
+}
+
+/// Locks the directory, as long as it is open. Who else holds a lock there may be no writer of ours, and never let go.
+fn take_turn(directory: &fs::File) -> io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match rustix::fs::flock(directory.file(), FlockOperation::NonBlockingLockExclusive) {
+            // Not every network file system can; the exchange is left.
+            Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::INVAL | Errno::BADF) => return Ok(()),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if begun.elapsed() < TURN => std::thread::sleep(TURN_PAUSE),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                let path = directory.path().display();
+                let why = format!("another program holds a lock on {path}; end it, or try again later");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Exchanges two files; what comes back must be what was there. It is removed with its `TempPath`.
@@ -196,6 +215,21 @@ mod tests {
             .collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn a_lock_of_somebody_else_is_not_waited_for_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.yaml");
+        create(&path, "one").unwrap();
+        let theirs = fs::File::open(directory.path()).unwrap();
+        rustix::fs::flock(theirs.file(), FlockOperation::LockShared).unwrap();
+        let error = replace(&path, b"one", "two").unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.starts_with("another program holds a lock on "), "{source}");
+        drop(theirs);
+        replace(&path, b"one", "two").unwrap();
+        assert_eq!(names(directory.path()), ["a.yaml"]);
     }
 
     #[test]
