@@ -133,7 +133,8 @@ impl Definitions {
         }
     }
 
-    /// Makes the server suspended, or not: in its file, else in the overlay.
+    /// Makes the server suspended, or not: in its file, else in the overlay. A file that is wrong cannot be edited, but what
+    /// runs of it can be suspended.
     ///
     /// # Errors
     ///
@@ -164,7 +165,10 @@ impl Definitions {
                 let changed = said.map_or(written.changed, |said| said != suspended);
                 Ok(Suspension { changed, stands_in: StandsIn::Definition(path) })
             }
-            (Err(EditError::NotWritable { .. }), Some(overlay)) => {
+            (Err(error), Some(overlay))
+                if matches!(error, EditError::NotWritable { .. })
+                    || (suspended && matches!(error, EditError::Invalid(_))) =>
+            {
                 let at = overlay.path(name);
                 if said != Some(suspended) {
                     overlay.set(name, suspended).map_err(|error| disk::failure(&at, error))?;

@@ -70,7 +70,13 @@ impl Project {
         taken: impl Fn(&ServerName) -> Option<PathBuf>,
     ) -> Result<Vec<Entry>, Invalid> {
         let Some(file) = self.read()? else { return Ok(Vec::new()) };
-        let entry = |name, outcome| Entry { path: self.path.clone(), name, hash: Some(file.hash), outcome };
+        let entry = |name, outcome| Entry {
+            path: self.path.clone(),
+            name,
+            hash: Some(file.hash),
+            outcome,
+            intent: None,
+        };
         let mut entries = Vec::new();
         for server in &file.import.servers {
             let original = &server.original;

@@ -40,6 +40,9 @@ pub struct Entry {
     pub hash: Option<ContentHash>,
     /// The definition, or everything that is wrong.
     pub outcome: Result<Arc<Definition>, Invalid>,
+    /// Whether the operator wants the server to be suspended, where that is kept beside the file: a definition says it
+    /// already, a file that is wrong cannot.
+    pub intent: Option<bool>,
 }
 
 /// The SHA-256 of a file's content. `Display` is lower-case hex.
@@ -148,7 +151,7 @@ impl Reader {
             Err(FileError::Absent) => return None,
             Err(refusal) => (None, Err(invalid(&path, &refusal))),
         };
-        Some(Entry { path, name, hash, outcome })
+        Some(Entry { path, name, hash, outcome, intent: None })
     }
 }
 
@@ -159,11 +162,16 @@ fn apply_intents(
     overlay: &Overlay,
 ) {
     for entry in entries {
-        let (Some(name), Ok(definition)) = (&entry.name, &mut entry.outcome) else { continue };
-        match intents.remove(name) {
-            None => {}
-            Some(Ok(suspended)) => Arc::make_mut(definition).suspended = suspended,
-            Some(Err(error)) => {
+        let Some(name) = &entry.name else { continue };
+        match (intents.remove(name), &mut entry.outcome) {
+            (Some(Ok(suspended)), outcome) => {
+                entry.intent = Some(suspended);
+                if let Ok(definition) = outcome {
+                    Arc::make_mut(definition).suspended = suspended;
+                }
+            }
+            (None, _) | (Some(Err(_)), Err(_)) => {}
+            (Some(Err(error)), Ok(_)) => {
                 let file = overlay.path(name);
                 let problem =
                     format!("whether it is to be suspended cannot be read from {}: {error}", file.display());

@@ -266,7 +266,7 @@ impl Task {
     async fn connect(&mut self) -> Next {
         // A server that has failed stays `failed` until a try succeeds: what is known of it has not changed.
         if self.failures == 0 || self.was_open {
-            self.set_state(if self.is_stdio() { ServerState::Starting } else { ServerState::Connecting }, 0);
+            self.set_opening();
         }
         let mut opening = self.open();
         loop {
@@ -323,6 +323,8 @@ impl Task {
                 if self.waiting.is_empty() {
                     self.shared.tracker.spawn(closing);
                 } else {
+                    // Calls wait already, and that may take as long as those in flight do.
+                    self.set_opening();
                     closing.await;
                 }
             }
@@ -519,6 +521,11 @@ impl Task {
     fn degrade(&self, error: &ConnectError, offer: &Offer) {
         let reason = format!("what it offers has changed and cannot be listed: {}", self.explain(error));
         self.set_state(ServerState::Degraded { reason }, tools(offer));
+    }
+
+    /// A session is about to be opened.
+    fn set_opening(&self) {
+        self.set_state(if self.is_stdio() { ServerState::Starting } else { ServerState::Connecting }, 0);
     }
 
     fn set_state(&self, state: ServerState, tools: usize) {

@@ -89,8 +89,6 @@ pub(super) struct Look {
     progress: watch::Sender<Progress>,
     /// What is wrong and belongs to no server.
     problems: watch::Sender<Problems>,
-    /// What was said of files, to say it once.
-    said: BTreeSet<String>,
     /// Wishes in a row that were refused, and when the next one follows.
     failures: u32,
     retry_at: Option<Instant>,
@@ -121,7 +119,6 @@ impl Look {
             ending: BTreeMap::new(),
             progress,
             problems,
-            said: BTreeSet::new(),
             failures: 0,
             retry_at: None,
             everything_anew: false,
@@ -207,22 +204,23 @@ impl Look {
         let mut nameless = Vec::new();
         let project = self.options.reader.project_file().map(Path::to_owned);
         if let Some(invalid) = &scan.unread {
-            self.say_once(invalid.to_string());
             nameless.push(invalid.to_string());
             // What it defines is not known, so what runs goes on.
             for name in self.of_project.clone() {
                 if scan.entries.iter().all(|entry| entry.name.as_ref() != Some(&name)) {
-                    self.hold(&name, &invalid.to_string());
+                    self.hold(&name, &invalid.to_string(), None);
                     seen.insert(name);
                 }
             }
         } else {
             self.of_project.clear();
         }
+        let definitions = scan.entries.iter().filter_map(|entry| entry.outcome.as_ref().ok());
+        let to_ask = definitions.filter(|definition| self.wants_reach(definition)).cloned().collect();
+        let reaches = Reach::of_all(to_ask).await;
         for entry in scan.entries {
             let Some(name) = entry.name else {
                 if let Err(invalid) = &entry.outcome {
-                    self.say_once(invalid.to_string());
                     nameless.push(invalid.to_string());
                 }
                 continue;
@@ -235,11 +233,19 @@ impl Look {
                 self.of_project.insert(name.clone());
             }
             match entry.outcome {
-                Ok(definition) => self.desire(&name, definition).await,
-                Err(invalid) => self.hold(&name, &invalid.to_string()),
+                Ok(definition) => {
+                    let reach = reaches.get(&name).copied();
+                    self.desire(&name, definition, reach).await;
+                }
+                Err(invalid) => self.hold(&name, &invalid.to_string(), entry.intent),
             }
         }
         self.problems.send_if_modified(|problems| {
+            // Said once, as long as it is so.
+            nameless
+                .iter()
+                .filter(|problem| !problems.files.contains(problem))
+                .for_each(|new| warn!("{new}"));
             let new = problems.files != nameless;
             problems.files = nameless;
             new
@@ -254,16 +260,33 @@ impl Look {
         }
     }
 
-    /// A file that is right.
-    async fn desire(&mut self, name: &ServerName, definition: Arc<Definition>) {
-        let known = match self.servers.get(name) {
-            Some(Server::Active(active)) => Some(&active.definition),
-            Some(Server::Resting(definition)) => definition.as_ref(),
-            None => None,
-        };
-        let wanted = !definition.suspended && (definition.auto_start || self.started.contains(name));
+    /// Whether a server with this definition is to run.
+    fn is_wanted_by(&self, definition: &Definition) -> bool {
+        !definition.suspended && (definition.auto_start || self.started.contains(&definition.name))
+    }
+
+    /// The definition that is known of a server.
+    fn known(&self, name: &ServerName) -> Option<&Arc<Definition>> {
+        match self.servers.get(name)? {
+            Server::Active(active) => Some(&active.definition),
+            Server::Resting(definition) => definition.as_ref(),
+        }
+    }
+
+    /// Whether [`desire`](Self::desire) has to know who reaches the server.
+    fn wants_reach(&self, definition: &Definition) -> bool {
+        match self.servers.get(&definition.name) {
+            // Not asked again: whoever answers where by now, the way that there is works.
+            Some(Server::Active(active)) => definition.change_from(&active.definition).connection,
+            Some(Server::Resting(_)) | None => self.is_wanted_by(definition),
+        }
+    }
+
+    /// A file that is right. `reach` is asked for where it is not known.
+    async fn desire(&mut self, name: &ServerName, definition: Arc<Definition>, reach: Option<Reach>) {
+        let wanted = self.is_wanted_by(&definition);
         let active = matches!(self.servers.get(name), Some(Server::Active(_)));
-        let same = known.is_some_and(|known| **known == *definition);
+        let same = self.known(name).is_some_and(|known| **known == *definition);
         if same && active == wanted && !self.everything_anew {
             // Also where the file was wrong in between. What waits for its route is judged with that.
             if !matches!(self.servers.get(name), Some(Server::Active(active)) if active.changed) {
@@ -274,12 +297,10 @@ impl Look {
         if !wanted {
             return self.rest(name, definition);
         }
-        let reach = match self.servers.get(name) {
-            // Not asked again: whoever answers where by now, the way that there is works.
-            Some(Server::Active(active)) if !definition.change_from(&active.definition).connection => {
-                active.way.reach()
-            }
-            _ => Reach::of(&definition).await,
+        let reach = match (self.servers.get(name), reach) {
+            (Some(Server::Active(active)), _) if !self.wants_reach(&definition) => active.way.reach(),
+            (_, Some(reach)) => reach,
+            (_, None) => Reach::of(&definition).await,
         };
         let gateway = self.front.kind();
         match route::way(&definition, &self.options.surroundings, gateway, reach) {
@@ -324,9 +345,17 @@ impl Look {
         self.servers.insert(name.clone(), Server::Active(Box::new(active)));
     }
 
-    /// A file that is wrong: what runs goes on.
-    fn hold(&mut self, name: &ServerName, mistakes: &str) {
+    /// A file that is wrong: what runs goes on, unless the operator wants it to rest.
+    fn hold(&mut self, name: &ServerName, mistakes: &str, intent: Option<bool>) {
         match self.servers.get(name) {
+            Some(Server::Active(active)) if intent == Some(true) => {
+                self.rest(name, Arc::clone(&active.definition));
+                self.started.remove(name);
+                self.shared.board.set_stale(name, Some(mistakes.to_owned()));
+            }
+            Some(Server::Resting(Some(_))) if intent == Some(true) => {
+                self.shared.board.set_stale(name, Some(mistakes.to_owned()));
+            }
             Some(Server::Active(_)) => self.shared.board.set_stale(name, Some(mistakes.to_owned())),
             Some(Server::Resting(_)) | None => {
                 self.servers.insert(name.clone(), Server::Resting(None));
@@ -392,7 +421,7 @@ impl Look {
         {
             let definition = Arc::clone(definition);
             self.started.insert(name.clone());
-            self.desire(name, definition).await;
+            self.desire(name, definition, None).await;
         }
     }
 
@@ -523,13 +552,6 @@ impl Look {
                 active.tell_waiting(&reason);
                 self.shared.board.set(name, ServerState::Failed { reason, failures, retry_in }, 0);
             }
-        }
-    }
-
-    fn say_once(&mut self, what: String) {
-        if !self.said.contains(&what) {
-            warn!("{what}");
-            self.said.insert(what);
         }
     }
 }

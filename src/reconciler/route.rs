@@ -1,11 +1,13 @@
 //! From a definition to what is needed to dial it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::net::TcpStream;
@@ -14,12 +16,15 @@ use url::{Host, Url};
 use super::front::GatewayKind;
 use crate::bridge::{Bridge, RemoteTarget, StdioTarget, Target, inherited_environment};
 use crate::environment::Environment;
-use crate::mcpserver::{AuthKind, Definition, Remote, Route, Stdio, Transport};
+use crate::mcpserver::{AuthKind, Definition, Remote, Route, ServerName, Stdio, Transport};
 use crate::outbound::{Proxies, Proxy};
 use crate::yaml_applier::{BridgeDial, Dial, DialHost, HttpBackend, McpTarget, RouteBackend, RoutePlan};
 
 /// How long a port of this machine has to take a connection.
 const LOCALHOST_ANSWERS: Duration = Duration::from_millis(500);
+
+/// How many servers are asked at once.
+const ASKED_AT_ONCE: usize = 64;
 
 /// How a server is dialled.
 #[derive(Clone, Debug)]
@@ -76,6 +81,15 @@ impl Reach {
             Ok(Ok(_)) => Self::Any,
             Ok(Err(_)) | Err(_) => Self::BridgeOnly,
         }
+    }
+
+    /// As [`of`](Self::of), for many definitions side by side: each address that does not answer takes its time.
+    pub(super) async fn of_all(definitions: Vec<Arc<Definition>>) -> BTreeMap<ServerName, Self> {
+        let asking = definitions.into_iter().map(async |definition| {
+            let reach = Self::of(&definition).await;
+            (definition.name.clone(), reach)
+        });
+        stream::iter(asking).buffer_unordered(ASKED_AT_ONCE).collect().await
     }
 }
 
@@ -300,6 +314,37 @@ mod tests {
 
     use super::*;
     use crate::mcpserver::Reader;
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_that_do_not_answer_are_asked_side_by_side() {
+        // Its queue is full, and nobody takes anything out.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let moment = Duration::from_millis(50);
+        let full: Vec<_> = (0..4)
+            .map(|_| std::net::TcpStream::connect_timeout(&address, moment))
+            .take_while(Result::is_ok)
+            .collect();
+        assert!((1..4).contains(&full.len()), "{}", full.len());
+
+        let environment = Environment::from_iter([("PATH", "/bin")]);
+        let reader = Reader::new(Path::new("/"), environment).unwrap();
+        let definition = |number: usize| {
+            let text = format!(
+                "apiVersion: sidegate.dev/v1alpha1\nkind: MCPServer\n\
+                 spec: {{type: streamable-http, url: 'http://localhost:{}/mcp'}}\n",
+                address.port()
+            );
+            Arc::new(reader.read(Path::new(&format!("s{number}.yaml")), text.as_bytes()).unwrap())
+        };
+        let begun = tokio::time::Instant::now();
+        let reaches = Reach::of_all((0..ASKED_AT_ONCE).map(definition).collect()).await;
+        assert_eq!(reaches.len(), ASKED_AT_ONCE);
+        assert!(reaches.values().all(|reach| *reach == Reach::BridgeOnly));
+        assert!(begun.elapsed() < LOCALHOST_ANSWERS * 2, "{:?}", begun.elapsed());
+    }
 
     fn way_of(spec: &str, gateway: GatewayKind) -> Result<Way, String> {
         let environment = Environment::from_iter([

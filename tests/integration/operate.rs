@@ -1,6 +1,7 @@
 //! Starting, stopping and restarting servers: what has happened when the command returns, and what stays so.
 
 use std::process::Stdio;
+use std::time::Instant;
 
 use futures_util::future::join_all;
 use rstest::rstest;
@@ -297,4 +298,51 @@ async fn a_second_stop_waits_for_what_the_first_one_ends() {
     assert_eq!(slow.response().await.value()["structuredContent"], json!({"slept": 1500}));
     let output = within("the first stop", first).await.unwrap().unwrap();
     assert_eq!(output.stdout, b"Successfully stopped service 'near'\n");
+}
+
+#[tokio::test]
+async fn a_restart_that_waits_for_calls_is_no_server_that_runs() {
+    let sidegate =
+        Sidegate::builder().definition("near", &example("everything", &[])).wait_for_servers().start().await;
+    let (client, other) =
+        tokio::join!(McpClient::connect(sidegate.url()), McpClient::connect(sidegate.url()));
+    let calling = other.call("x_near_sleep", json!({"ms": 3000}));
+    let watching = async {
+        eventually("the call's start", async || {
+            let counts = client.call("x_near_sleep_counts", json!({})).await.value();
+            (counts["structuredContent"]["running"] == 1).then_some(())
+        })
+        .await;
+        let is_starting = async || (state(&sidegate, "near").await == "starting").then_some(Instant::now());
+        tokio::join!(done(&sidegate, "restart", "near"), eventually("the state", is_starting))
+    };
+    let answered = async { (calling.await, Instant::now()) };
+    let ((answer, at), (restarted, seen)) = tokio::join!(answered, watching);
+    assert_eq!(answer.value()["structuredContent"], json!({"slept": 3000}));
+    // Not the state of the session that came after it.
+    assert!(seen < at);
+    assert_eq!(restarted, "Successfully restarted service 'near'");
+    assert_eq!(state(&sidegate, "near").await, "running");
+}
+
+#[tokio::test]
+async fn a_server_whose_file_has_become_wrong_can_be_stopped() {
+    let sidegate =
+        Sidegate::builder().definition("near", &example("everything", &[])).wait_for_servers().start().await;
+    sidegate.write_definition("near", "spec: [");
+    eventually("the mistake", async || {
+        let (_, stdout, _) = command(&sidegate, &["status", "--output", "json"]).await;
+        stdout.contains("near.yaml:2:1").then_some(())
+    })
+    .await;
+    assert_eq!(everything(&sidegate).len(), 2, "the last good version runs");
+    assert_eq!(done(&sidegate, "stop", "near").await, "Successfully stopped service 'near'");
+    assert_eq!(everything(&sidegate), []);
+    assert_eq!(state(&sidegate, "near").await, "stopped");
+    let (code, _, stderr) = command(&sidegate, &["start", "near"]).await;
+    assert!(code == 1 && stderr.contains("near.yaml:2:1"), "{stderr}");
+    // What is right again is still stopped, until somebody wants it.
+    sidegate.write_definition("near", &example("everything", &[]));
+    assert_eq!(done(&sidegate, "start", "near").await, "Successfully started service 'near'");
+    assert_eq!(everything(&sidegate).len(), 2);
 }

@@ -245,11 +245,20 @@ fn suspending_has_errors() {
     let place = place.with("odd.yaml", &TIME.replace("type: stdio", "? type\n  : stdio"));
     let suspend = |name: &str| place.definitions().suspend(&server(name), true).unwrap_err();
     assert!(matches!(suspend("none"), EditError::NotFound { .. }));
-    assert!(matches!(suspend("bad"), EditError::Invalid(_)));
     assert!(matches!(suspend("two"), EditError::Ambiguous { paths, .. } if paths.len() == 2));
     assert!(matches!(suspend("odd"), EditError::Refused { .. }));
     let nowhere = Place::new();
     assert!(matches!(nowhere.definitions().suspend(&server("time"), true), Err(EditError::NotFound { .. })));
+}
+
+#[test]
+fn a_server_whose_file_is_wrong_can_be_suspended_and_not_be_started() {
+    let place = Place::new().with("bad.yaml", "spec: [");
+    let bad = server("bad");
+    let stopped = place.definitions().suspend(&bad, true).unwrap();
+    assert!(stopped.changed && matches!(stopped.stands_in, StandsIn::Overlay(_)), "{stopped:?}");
+    assert_eq!(place.read("bad.yaml"), "spec: [");
+    assert!(matches!(place.definitions().suspend(&bad, false), Err(EditError::Invalid(_))));
 }
 
 #[test]
