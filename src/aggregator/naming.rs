@@ -157,16 +157,15 @@ impl fmt::Display for NamingProblem {
     }
 }
 
+/// The exposed name of each candidate of one server, in their order; `None` where it is left out.
+pub type ExposedNames = Vec<Option<Arc<str>>>;
+
 /// Exposed names of what `servers` list, which must be sorted by name: for each server in turn, for each of its candidates in
 /// turn, the name or `None` where it is left out. The same input always gives the same names.
 ///
 /// Of equal names the first server has it. A tool or prompt of another one gets that server's own name instead of its
 /// prefix, a URI `<server>+` in front.
-pub fn expose(
-    lead: &str,
-    kind: Kind,
-    servers: &[Named<'_>],
-) -> (Vec<Vec<Option<Arc<str>>>>, Vec<NamingProblem>) {
+pub fn expose(lead: &str, kind: Kind, servers: &[Named<'_>]) -> (Vec<ExposedNames>, Vec<NamingProblem>) {
     // How many would have each short name, also as their full one: it is used where it is alone.
     let mut wanted: HashMap<&str, usize> = HashMap::new();
     let all = || servers.iter().flat_map(|server| server.candidates.iter());
