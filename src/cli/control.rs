@@ -46,6 +46,11 @@ impl InstanceSelector {
         self.config_dir.resolve(environment)
     }
 
+    /// Whether the configuration directory is another than the usual one.
+    pub(super) fn names_config_dir(&self) -> bool {
+        self.config_dir.given().is_some()
+    }
+
     /// The runtime directory that somebody has named.
     fn named(&self, environment: &Environment) -> Option<PathBuf> {
         let variable = |name| environment.get_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);

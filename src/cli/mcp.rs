@@ -169,7 +169,7 @@ pub(super) fn client_config(
 }
 
 /// The endpoint as it is reached from here: an unspecified address stands for all, and is none to be called by.
-fn reachable(url: &str) -> Result<Uri, Failure> {
+pub(super) fn reachable(url: &str) -> Result<Uri, Failure> {
     let wrong = || Failure::text(Exit::Failed, format!("the instance's address is wrong: {url}"));
     let uri: Uri = url.parse().map_err(|_| wrong())?;
     let address = uri.authority().and_then(|authority| authority.as_str().parse::<SocketAddr>().ok());
@@ -178,12 +178,17 @@ fn reachable(url: &str) -> Result<Uri, Failure> {
     format!("http://{local}:{}{}", address.port(), uri.path()).parse().map_err(|_| wrong())
 }
 
-fn bearer(file: &Path) -> Result<HeaderValue, Failure> {
+/// The token in a file.
+pub(super) fn bearer_token(file: &Path) -> Result<String, Failure> {
     let token = std::fs::read_to_string(file).map_err(|error| {
         Failure::text(Exit::Failed, format!("the token file {} cannot be read: {error}", file.display()))
             .hint("run the command as the user who started the instance")
     })?;
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim())).map_err(|_| {
+    Ok(token.trim().to_owned())
+}
+
+fn bearer(file: &Path) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", bearer_token(file)?)).map_err(|_| {
         Failure::text(Exit::Failed, format!("the token file {} holds no token", file.display()))
     })?;
     value.set_sensitive(true);

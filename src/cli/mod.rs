@@ -6,6 +6,7 @@ mod add;
 mod call;
 mod completions;
 mod config;
+mod connect;
 mod control;
 mod definitions;
 mod doctor;
@@ -34,7 +35,7 @@ mod version;
 mod words;
 mod writing;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -84,6 +85,8 @@ enum Command {
     Remove(remove::RemoveArguments),
     /// Define the servers that another client has
     Import(import::ImportArguments),
+    /// Show, or write, what an MCP client has to be told to use Sidegate
+    Connect(connect::ConnectArguments),
     /// Look for what is wrong, and say what to do about it
     Doctor(Box<doctor::DoctorArguments>),
     /// Check definition files and say what is wrong with them
@@ -121,6 +124,10 @@ struct ConfigDir {
 }
 
 impl ConfigDir {
+    fn given(&self) -> Option<&Path> {
+        self.config_dir.as_deref()
+    }
+
     fn resolve(&self, environment: &Environment) -> Result<PathBuf, Failure> {
         dirs::config_dir(environment, self.config_dir.as_deref())
             .map_err(|error| Failure::new(Exit::Usage, error).hint("give one with --config-dir"))
@@ -235,6 +242,7 @@ fn run(command: Command, environment: &Environment) -> Result<ExitCode, Failure>
         Command::Add(arguments) => add::run(&arguments, environment),
         Command::Remove(arguments) => remove::run(&arguments, environment),
         Command::Import(arguments) => import::run(&arguments, environment),
+        Command::Connect(arguments) => connect::run(&arguments, environment),
         Command::Doctor(arguments) => doctor::run(&arguments, environment),
         Command::Validate(arguments) => validate::run(&arguments, environment),
         Command::Config(command) => config::run(command, environment),

@@ -18,6 +18,8 @@ mod clients;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod connect;
+#[cfg(test)]
 mod control;
 #[cfg(test)]
 mod definitions_cli;
