@@ -59,6 +59,11 @@ impl InstanceArguments {
         self.config_dir.resolve(environment)
     }
 
+    /// The configuration directory that the command line names.
+    pub(super) fn given_config_dir(&self) -> Option<&Path> {
+        self.config_dir.given()
+    }
+
     /// The instance that may run already.
     pub(super) fn selector(&self) -> InstanceSelector {
         InstanceSelector::new(self.config_dir.clone(), self.runtime_dir.clone())

@@ -1,7 +1,7 @@
 //! `sidegate serve`.
 
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -140,8 +140,7 @@ async fn say_ready(instance: &Instance, arguments: &ServeArguments) -> Result<()
     let _ = tokio::time::timeout(SETTLE_FOR_TABLE, instance.settled()).await;
     let statuses = instance.statuses().borrow().clone();
     if statuses.is_empty() {
-        say("No servers are defined yet. Write a definition, for example:")?;
-        say(&example(&instance.definitions_dir().join("example.yaml")))?;
+        say(&first_steps(instance, arguments.instance.given_config_dir())?)?;
     } else {
         say(&format!("\n{}", server_table(&statuses, instance.definitions_dir())))?;
     }
@@ -180,8 +179,25 @@ fn server_table(statuses: &Statuses, definitions: &Path) -> String {
     table(["SERVER", "STATE", "TOOLS", ""], rows)
 }
 
-fn example(path: &Path) -> String {
-    let text = "apiVersion: sidegate.dev/v1alpha1\nkind: MCPServer\nspec: {type: stdio, command: \"${SIDEGATE_EXE}\", args: [example-server]}";
-    // Not indented: the shell wants the end marker at the start of a line.
-    format!("\ncat > {} <<'EOF'\n{text}\nEOF", path.display())
+/// What to type next, for somebody who has no servers yet.
+fn first_steps(instance: &Instance, config_dir: Option<&Path>) -> Result<String, Failure> {
+    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_else(|| "sidegate".into());
+    let (sidegate, exe) = (quoted(&called), quoted(&std::env::current_exe()?));
+    let dir = config_dir.map(|dir| format!(" --config-dir {}", quoted(dir))).unwrap_or_default();
+    let definitions = instance.definitions_dir().display();
+    Ok(format!(
+        "\nNo servers are defined yet. In another terminal, here or later:\n\n  \
+         {sidegate} add{dir} example -- {exe} example-server    # one to try, which is built in\n  \
+         {sidegate} add{dir} docs --url https://mcp.example.com/mcp\n  \
+         {sidegate} import{dir} .mcp.json    # those of Claude, Cursor or VS Code\n  \
+         {sidegate} connect{dir} claude    # what your client has to be told\n\n\
+         Definitions are files in {definitions}: what you change there is served at once."
+    ))
+}
+
+/// A path as a word of a shell's command line.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
+    if text.chars().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

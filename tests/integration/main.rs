@@ -34,6 +34,8 @@ mod external;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod first_steps;
+#[cfg(test)]
 mod fixtures;
 #[cfg(test)]
 mod gateway;

@@ -1,0 +1,47 @@
+//! Somebody who has nothing yet: `sidegate serve` in an empty home, and what it says to type next.
+
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+
+use super::support::sidegate::binary;
+use super::support::{McpClient, eventually, within};
+
+#[tokio::test]
+async fn an_empty_home_is_enough() {
+    let home = tempfile::Builder::new().prefix("empty home ").tempdir().unwrap();
+    let surrounded = |command: &mut Command| {
+        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command.env("HOME", home.path()).env("XDG_RUNTIME_DIR", home.path().join("run")).env("CI", "true");
+        command.current_dir(home.path()).stdin(Stdio::null()).kill_on_drop(true);
+    };
+    let mut serve = Command::new(binary());
+    surrounded(serve.args(["serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::null()));
+    let mut child = serve.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut said = Vec::new();
+    while said.last().is_none_or(|line: &String| !line.contains("Ctrl-C")) {
+        said.push(within("what it says", lines.next_line()).await.unwrap().unwrap());
+    }
+    let url = said[0].rsplit(' ').next().unwrap();
+
+    // What is shown is typed.
+    let (add, connect) =
+        (|line: &&String| line.contains(" add example "), |line: &&String| line.contains(" connect "));
+    for line in [said.iter().find(add).unwrap(), said.iter().find(connect).unwrap()] {
+        let mut shell = Command::new("sh");
+        surrounded(shell.args(["-c", line.trim()]));
+        let output = within(line, shell.output()).await.unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+        if connect(&line) {
+            assert!(String::from_utf8_lossy(&output.stdout).contains(url), "{output:?}");
+        }
+    }
+    let client = McpClient::connect(url).await;
+    eventually("the tools of the example", async || {
+        client.tool_names().await.iter().any(|name| name == "x_example_calculate").then_some(())
+    })
+    .await;
+    child.kill().await.unwrap();
+}
