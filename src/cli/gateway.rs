@@ -21,20 +21,26 @@ use super::{Exit, Failure, OutputFormat};
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum GatewayCommand {
     /// Download agentgateway into the cache, if it is not there
+    #[command(after_help = "Example:\n  sidegate gateway fetch --gateway-version 1.2.1")]
     Fetch(Release),
     /// Print where the cached agentgateway is
+    #[command(after_help = "Example:\n  $(sidegate gateway path) --version")]
     Path(Release),
     /// Hash the cached agentgateway and compare it with its pinned digest
+    #[command(after_help = "Example:\n  sidegate gateway verify")]
     Verify(Release),
     /// List the releases that can be fetched, with their digests
+    #[command(after_help = "Example:\n  sidegate gateway pins --output json")]
     Pins {
         /// How to print them
         #[arg(long, value_enum, default_value_t)]
         output: OutputFormat,
     },
     /// Replace the gateway of a running instance by a new process, without a gap
+    #[command(after_help = "Example:\n  sidegate gateway restart")]
     Restart(InstanceSelector),
     /// Run the embedded gateway on a configuration file
+    #[command(after_help = "Example:\n  sidegate gateway serve -f agentgateway.yaml")]
     Serve {
         /// The configuration: the subset of agentgateway's that sidegate renders
         #[arg(short, long, value_name = "FILE")]

@@ -17,6 +17,7 @@ mod import;
 mod instance;
 mod list;
 mod logs;
+mod man;
 mod mcp;
 mod operate;
 mod output;
@@ -92,13 +93,16 @@ enum Command {
     /// Check definition files and say what is wrong with them
     Validate(validate::ValidateArguments),
     /// Show the settings and where each comes from
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  sidegate config show")]
     Config(config::ConfigCommand),
     /// Fetch, find and check agentgateway; run the embedded gateway
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  sidegate gateway fetch")]
     Gateway(gateway::GatewayCommand),
     /// A small MCP server over stdin and stdout, to try things with
+    #[command(after_help = "Example:\n  sidegate add example -- sidegate example-server")]
     ExampleServer,
+    /// Write the manual pages
+    Man(man::ManArguments),
     /// Print a script that completes commands in a shell
     Completions(completions::CompletionsArguments),
     /// Print the version
@@ -248,6 +252,7 @@ fn run(command: Command, environment: &Environment) -> Result<ExitCode, Failure>
         Command::Config(command) => config::run(command, environment),
         Command::Gateway(command) => gateway::run(command, environment),
         Command::ExampleServer => example_server::run(),
+        Command::Man(arguments) => man::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Version(arguments) => version::run(&arguments),
     }

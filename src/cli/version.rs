@@ -9,6 +9,7 @@ use super::output::say;
 use super::{Failure, OutputFormat};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sidegate version --output json")]
 pub(super) struct VersionArguments {
     /// How to print it
     #[arg(long, value_enum, default_value_t)]

@@ -49,6 +49,7 @@ fn help() {
         &["config"],
         &["config", "show"],
         &["config", "schema"],
+        &["man"],
         &["completions"],
         &["validate"],
         &["gateway"],
@@ -64,6 +65,7 @@ fn help() {
     for command in commands {
         let shown = run(&[command, &["--help"][..]].concat(), directory.path());
         let name = ["help", &command.join("_")].join("_");
+        assert!(shown.contains("\nExample"), "{command:?} has no example");
         insta::assert_snapshot!(name.trim_end_matches('_'), shown);
     }
 }
@@ -101,6 +103,7 @@ fn help_of_every_command_is_a_snapshot() {
             "config",
             "gateway",
             "example-server",
+            "man",
             "completions",
             "version",
             "help"

@@ -107,6 +107,20 @@ fn commands_that_are_shown_exist() {
 }
 
 #[test]
+fn every_command_has_a_manual_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = sidegate(&["man", directory.path().join("man1").to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    for page in ["sidegate.1", "sidegate-serve.1", "sidegate-gateway-fetch.1"] {
+        let text = fs_err::read_to_string(directory.path().join("man1").join(page)).unwrap();
+        assert!(text.contains(".SH NAME") && text.contains("Example"), "{page}: {text}");
+    }
+    let refused = sidegate(&["man", "/dev/null/man1"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("cannot be written to /dev/null/man1"));
+}
+
+#[test]
 fn files_that_are_shown_are_valid() {
     let (mut definitions, mut configs) = (0, 0);
     let blocks = documents().into_iter().flat_map(|(_, text)| blocks(&text));

@@ -1,11 +1,13 @@
-//! The reference of settings and definitions, made from their schemas.
+//! The reference: settings and definitions, made from their schemas, and the command line, made from its help.
 
 use std::fmt::Write as _;
+use std::process::Command;
 
 use serde_json::Value;
 use sidegate::{config, mcpserver};
 
 use super::support::generated;
+use super::support::sidegate::binary;
 
 /// A property of a schema that is no group of others.
 struct Leaf {
@@ -106,4 +108,29 @@ fn definitions() {
         writeln!(text, "| `{path}` | {type_} | {default} | {description} |").unwrap();
     }
     generated::check("docs/reference/definitions.md", &text);
+}
+
+/// The help of a command, and of those below it.
+fn help(command: &[String], into: &mut String) {
+    let mut asked = Command::new(binary());
+    let output = asked.args(command).arg("--help").env_clear().env("COLUMNS", "100").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    let title = ["sidegate", &command.join(" ")].join(" ");
+    writeln!(into, "\n## {}\n\n```text\n{}\n```", title.trim_end(), lines.join("\n")).unwrap();
+    let list = lines.iter().skip_while(|line| **line != "Commands:").skip(1);
+    for name in list.map_while(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
+        help(&[command, &[name.to_owned()]].concat(), into);
+    }
+}
+
+#[test]
+fn command_line() {
+    let mut text = String::from(
+        "# Command line\n\n\
+        <!-- Made from what `--help` says by tests/integration/reference.rs. -->\n\n\
+        What `--help` says of each command; `-h` says less. `sidegate man DIR` writes the same as manual pages.\n",
+    );
+    help(&[], &mut text);
+    generated::check("docs/reference/cli.md", &text);
 }
