@@ -1,6 +1,6 @@
 //! What `serve`, `run` and `stdio` have in common: how an instance is started.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use sidegate::config::{GatewayMode, GatewayVersion, Overrides, Settings, listen_address};
@@ -101,6 +101,7 @@ impl InstanceArguments {
             project: None,
             environment: environment.clone(),
             helper: Some(helper),
+            listener: None,
             open_files: raise_open_files(),
             ephemeral,
             network: self.network(ephemeral, environment),
@@ -108,13 +109,41 @@ impl InstanceArguments {
         })
     }
 
+    /// As [`options`](Self::options), on a socket that somebody else has opened; its address is what counts.
+    pub(super) fn options_on(
+        &self,
+        socket: TcpListener,
+        ephemeral: bool,
+        environment: &Environment,
+    ) -> Result<InstanceOptions, Failure> {
+        if self.listen.is_some() {
+            let message = "--listen, and a socket from the service manager: both say where to listen";
+            return Err(
+                Failure::text(Exit::Usage, message).hint("leave --listen out, or do not pass a socket")
+            );
+        }
+        let options = self.options(ephemeral, environment)?;
+        let settings = self.settings_at(Some(socket.local_addr()?), ephemeral, environment)?;
+        Ok(InstanceOptions { settings, listener: Some(socket), ..options })
+    }
+
     /// The settings, as they are now.
     pub(super) fn settings(&self, ephemeral: bool, environment: &Environment) -> Result<Settings, Failure> {
+        self.settings_at(self.listen, ephemeral, environment)
+    }
+
+    /// As [`settings`](Self::settings), for an instance that listens at this address, where there is one.
+    fn settings_at(
+        &self,
+        listen: Option<SocketAddr>,
+        ephemeral: bool,
+        environment: &Environment,
+    ) -> Result<Settings, Failure> {
         let config_dir = self.config_dir.resolve(environment)?;
         let ephemeral_listen = ephemeral.then(|| SocketAddr::from(([127, 0, 0, 1], 0)));
         let gateway_mode = self.gateway.as_deref().map(str::parse::<GatewayMode>).transpose();
         let overrides = Overrides {
-            listen: self.listen.or(ephemeral_listen),
+            listen: listen.or(ephemeral_listen),
             gateway_mode: gateway_mode
                 .map_err(|error| Failure::text(Exit::Usage, format!("--gateway: {error}")))?,
             gateway_version: self.gateway_version.clone(),

@@ -1,6 +1,7 @@
 //! `sidegate serve`.
 
 use std::io::IsTerminal as _;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,6 +28,9 @@ const SETTLE_FOR_TABLE: Duration = Duration::from_secs(10);
   sidegate serve                              serve ~/.config/sidegate/mcpservers/*.yaml
   sidegate serve --listen 127.0.0.1:0         on any free port
   sidegate serve --ephemeral --output json    for a test: random port, nothing is left behind
+
+A listening socket that a service manager passes (LISTEN_FDS, as systemd does) is served in place of
+one at --listen. SIGHUP takes gateway settings over, where there was no terminal at start.
 
 Exit codes: 0 stopped, 1 failed, 2 wrong arguments or settings, 4 no gateway, 130 interrupted.")]
 pub(super) struct ServeArguments {
@@ -56,20 +60,43 @@ enum Wait {
 
 pub(super) fn run(arguments: ServeArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     arguments.instance.init_logging("info", environment);
+    // Before there are threads and children: the variables that speak of the socket are taken away.
+    let socket = passed_socket()?;
     let runtime = super::runtime()?;
-    let code = runtime.block_on(serve(arguments, environment));
+    let code = runtime.block_on(serve(arguments, socket, environment));
     // Threads that hang in the file system must not hold us up.
     runtime.shutdown_timeout(Duration::from_secs(1));
     code
 }
 
-async fn serve(arguments: ServeArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+/// The socket that a service manager has passed (sd_listen_fds(3)).
+fn passed_socket() -> Result<Option<TcpListener>, Failure> {
+    let mut passed = listenfd::ListenFd::from_env();
+    let wrong = |what: String| {
+        Failure::text(Exit::Usage, format!("the service manager passes {what}"))
+            .hint("give the socket unit one ListenStream= with an IP address and a port")
+    };
+    match passed.len() {
+        0 => Ok(None),
+        1 => passed.take_tcp_listener(0).map_err(|error| wrong(format!("no TCP socket: {error}"))),
+        sockets => Err(wrong(format!("{sockets} sockets, and one is served"))),
+    }
+}
+
+async fn serve(
+    arguments: ServeArguments,
+    socket: Option<TcpListener>,
+    environment: &Environment,
+) -> Result<ExitCode, Failure> {
     let mut signals = Signals::new()?;
     let had_terminal = std::io::stdin().is_terminal();
     if arguments.ephemeral {
         signals.watch_parent()?;
     }
-    let mut options = arguments.instance.options(arguments.ephemeral, environment)?;
+    let mut options = match socket {
+        Some(socket) => arguments.instance.options_on(socket, arguments.ephemeral, environment)?,
+        None => arguments.instance.options(arguments.ephemeral, environment)?,
+    };
     options.project = arguments.project.file(environment)?;
     let instance = tokio::select! {
         started = Instance::start(options) => started.map_err(start_failure)?,

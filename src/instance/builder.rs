@@ -173,6 +173,7 @@ impl InstanceBuilder {
             project: None,
             environment,
             helper: helper.map_err(|why| tracing::warn!("there is no helper: {why}")).ok(),
+            listener: None,
             open_files: None,
             ephemeral: true,
             network: Network::WhenAsked,

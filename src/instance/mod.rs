@@ -96,6 +96,8 @@ pub struct InstanceOptions {
     /// The program that guards children and runs the embedded gateway; see [`InstanceBuilder::helper`] for what becomes
     /// of an instance without one.
     pub helper: Option<PathBuf>,
+    /// A listening socket to serve on, in place of one at the settings' address.
+    pub listener: Option<std::net::TcpListener>,
     /// The soft limit on open files that stdio servers run with; ours when `None`.
     pub open_files: Option<u64>,
     /// Whether listen port and runtime directory are random, and everything is removed at the end.
@@ -192,6 +194,7 @@ impl Instance {
             project,
             environment,
             helper,
+            listener,
             open_files,
             ephemeral,
             network,
@@ -201,7 +204,7 @@ impl Instance {
         check_supported(&settings)?;
         let token = settings.aggregator.token_file.value.as_deref().map(Token::read_or_create).transpose()?;
         let token = token.map(Arc::new);
-        let (listener, address) = listen(settings.listen.value).await?;
+        let (listener, address) = listen(settings.listen.value, listener).await?;
         let runtime_dir = match ephemeral {
             true => {
                 let parent = environment.get_os("TMPDIR").map_or_else(|| "/tmp".into(), PathBuf::from);
@@ -550,13 +553,22 @@ impl Instance {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+async fn listen(
+    address: SocketAddr,
+    given: Option<std::net::TcpListener>,
+) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |source: io::Error| {
         let taken = source.kind() == io::ErrorKind::AddrInUse;
         let holder = taken.then(|| describe_holder(address)).flatten();
         StartError::Listen { address, holder, source }
     };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = match given {
+        Some(listener) => {
+            listener.set_nonblocking(true).map_err(failed)?;
+            TcpListener::from_std(listener).map_err(failed)?
+        }
+        None => TcpListener::bind(address).await.map_err(failed)?,
+    };
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
 }

@@ -49,6 +49,7 @@ async fn start(directory: &Path, upstream: &Upstream, gateway: &NewGateway) -> I
         project: None,
         environment,
         helper: Some(env!("CARGO_BIN_EXE_sidegate").into()),
+        listener: None,
         open_files: None,
         ephemeral: false,
         network: Network::Never,
