@@ -312,7 +312,7 @@ async fn requests_that_are_no_mcp_are_refused() {
         (response.status, response.text()),
         (
             StatusCode::NOT_FOUND,
-            "nothing at /nothing; the MCP endpoint is /mcp, that of one server alone /mcp/<server>\n"
+            "nothing at /nothing; the MCP endpoint is /mcp, that of one server alone /mcp/<server>, the page /ui\n"
         )
     );
 }
