@@ -127,11 +127,12 @@ impl Relay<'_> {
                 upstream.side().has_answered(self.client);
                 return Some(answer.map_err(Failed::Client));
             }
+            // Before the end of the session: that of a client alone ends because the client leaves.
+            () = self.call.cancelled.cancelled() => None,
             () = upstream.closed() => {
                 self.observed.returned();
                 return Some(Err(Failed::Gone));
             }
-            () = self.call.cancelled.cancelled() => None,
             limit = timer => Some(limit),
         };
         self.observed.returned();
