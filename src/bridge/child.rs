@@ -164,9 +164,12 @@ async fn keep(
 ) {
     match Keeper::start(&session, &served, &target, settings, &tracker).await {
         Ok((keeper, stdin, stdout)) => {
+            let root = keeper.tree.root();
+            lock(&served.roots).push(root);
             session.children.opened(session.id.as_str(), keeper.tree.pid());
             keeper.run(stdin, messages, stdout).await;
             session.children.closed(session.id.as_str());
+            lock(&served.roots).retain(|other| *other != root);
         }
         Err(why) => give_up(&session, format!("the server cannot be started: {why}")),
     }

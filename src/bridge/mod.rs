@@ -42,7 +42,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::mcpserver::ServerName;
 use crate::outbound::Proxies;
-use crate::subprocess::{Helper, Tail};
+use crate::subprocess::{Helper, Root, Tail};
 use crate::sync::lock;
 use crate::telemetry::calls::Children;
 use crate::wire::message::Message;
@@ -180,7 +180,8 @@ impl Bridge {
             Some(served) => (served.children.clone(), served.stop.clone()),
             None => (TaskTracker::new(), self.stop.child_token()),
         };
-        let served = Served { server: server.clone(), target, tail: Mutex::default(), children, stop };
+        let roots = targets.get(&path).map(|served| Arc::clone(&served.roots)).unwrap_or_default();
+        let served = Served { server: server.clone(), target, tail: Mutex::default(), children, roots, stop };
         targets.insert(path, Arc::new(served));
     }
 
@@ -197,6 +198,13 @@ impl Bridge {
     pub fn last_lines(&self, server: &ServerName) -> Vec<String> {
         let target = self.http.endpoint().targets().get(&Self::path(server)).cloned();
         target.and_then(|served| lock(&served.tail).as_ref().map(Tail::lines)).unwrap_or_default()
+    }
+
+    /// The trees of processes that run, by server.
+    pub fn trees(&self) -> Vec<(ServerName, Vec<Root>)> {
+        let targets = self.http.endpoint().targets();
+        let trees = targets.values().map(|served| (served.server.clone(), lock(&served.roots).clone()));
+        trees.filter(|(_, roots)| !roots.is_empty()).collect()
     }
 
     /// Closes every session and ends every child; returns when nothing of them is left.
@@ -233,6 +241,8 @@ struct Served {
     tail: Mutex<Option<Tail>>,
     /// Owns its children, also those of earlier targets.
     children: TaskTracker,
+    /// Where they are found in the process table.
+    roots: Arc<Mutex<Vec<Root>>>,
     /// Ends its sessions.
     stop: CancellationToken,
 }

@@ -41,6 +41,8 @@ mod spec;
 mod stop;
 mod supervisor;
 mod tree;
+#[cfg(target_os = "linux")]
+mod usage;
 
 pub use backoff::BackoffSettings;
 pub use guard::{GUARD_SUBCOMMAND, guard_main};
@@ -53,3 +55,5 @@ pub use supervisor::{
     Work,
 };
 pub use tree::{ChildTree, Ending, SpawnError, Stopped};
+#[cfg(target_os = "linux")]
+pub use usage::{Root, Usage, usage};

@@ -209,6 +209,12 @@ impl ChildTree {
         }
     }
 
+    /// Where it is found in the process table.
+    #[cfg(target_os = "linux")]
+    pub fn root(&self) -> super::Root {
+        super::Root::guarded(self.pid, self.guard_pid())
+    }
+
     /// Our end of the command's standard input, once, if it is [`Stream::Piped`].
     pub fn take_stdin(&mut self) -> Option<pipe::Sender> {
         self.stdin.take()
