@@ -14,6 +14,7 @@ use super::own::Isolation;
 use super::said::ListChanges;
 use super::upstream::Upstream;
 use crate::mcpserver::ServerName;
+use crate::wire::stream::Dropped;
 
 /// How long things may take with one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +47,17 @@ pub struct Link {
     own_sessions: TaskTracker,
     current: watch::Sender<Option<Arc<Upstream>>>,
     retired: CancellationToken,
+    unsent: Dropped,
 }
 
 impl Link {
-    /// A way without a session yet, which `clients` will share.
-    pub(super) fn new(server: ServerName, limits: Limits, clients: Arc<Clients>) -> Arc<Self> {
+    /// A way without a session yet, which `clients` will share. `unsent` counts what the server does not take.
+    pub(super) fn new(
+        server: ServerName,
+        limits: Limits,
+        clients: Arc<Clients>,
+        unsent: Dropped,
+    ) -> Arc<Self> {
         Arc::new(Self {
             ledger: Ledger::new(server.clone(), Audience::Shared(clients)),
             lists: Arc::default(),
@@ -60,6 +67,7 @@ impl Link {
             limits: Mutex::new(limits),
             current: watch::Sender::new(None),
             retired: CancellationToken::new(),
+            unsent,
         })
     }
 
@@ -93,6 +101,17 @@ impl Link {
     /// Counts clients' own sessions.
     pub(super) fn own_sessions(&self) -> &TaskTracker {
         &self.own_sessions
+    }
+
+    /// How many sessions with the server are open.
+    pub fn sessions(&self) -> usize {
+        let shared = self.current.borrow().as_ref().is_some_and(|upstream| !upstream.is_lost());
+        usize::from(shared) + self.own_sessions.len()
+    }
+
+    /// Counts answers that the server does not take.
+    pub(super) fn unsent(&self) -> &Dropped {
+        &self.unsent
     }
 
     /// What those who share the sessions have in common.
@@ -162,7 +181,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_a_way_that_is_retired() {
-        let link = Link::new("a".parse().unwrap(), Limits::default(), Arc::default());
+        let link = Link::new("a".parse().unwrap(), Limits::default(), Arc::default(), Dropped::default());
         let started = Instant::now();
         let (session, ()) = tokio::join!(link.session(), async { link.retire() });
         assert!(session.is_none());

@@ -21,6 +21,7 @@ use super::link::{Limits, Link};
 use super::local::LocalTools;
 use crate::mcpserver::ServerName;
 use crate::sync::lock;
+use crate::wire::stream::Dropped;
 
 /// Holds what each server brings, and the catalogue made of it. Readers get whole snapshots.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub struct Registry {
     catalogue: watch::Sender<Arc<Catalogue>>,
     /// Held by whoever makes a catalogue.
     made: tokio::sync::Mutex<Made>,
+    unsent: Dropped,
 }
 
 /// What is to be in the catalogue.
@@ -62,6 +64,7 @@ impl Registry {
             local: OnceLock::new(),
             catalogue: watch::Sender::default(),
             made: tokio::sync::Mutex::default(),
+            unsent: Dropped::default(),
         })
     }
 
@@ -85,7 +88,12 @@ impl Registry {
 
     /// A way to a server for all clients, without a session yet.
     pub fn link(&self, server: ServerName, limits: Limits) -> Arc<Link> {
-        Link::new(server, limits, Arc::clone(&self.clients))
+        Link::new(server, limits, Arc::clone(&self.clients), self.unsent.clone())
+    }
+
+    /// How many answers servers did not take, since the start.
+    pub fn unsent(&self) -> u64 {
+        self.unsent.total()
     }
 
     /// Everyone who is connected.

@@ -25,7 +25,7 @@ use crate::sync::lock;
 use crate::wire::json;
 use crate::wire::message::{Message, RequestId, View};
 use crate::wire::rpc::{self, RpcError};
-use crate::wire::stream::Weight;
+use crate::wire::stream::{Dropped, Weight};
 
 /// Where a message came from.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,8 @@ pub(super) struct ServerSide {
     pub(super) ledger: Arc<Ledger>,
     lists: Arc<ListChanges>,
     outbox: mpsc::Sender<ByteString>,
+    /// Counts what does not fit into it.
+    unsent: Dropped,
     /// Requests of the server that clients have been asked, by the server's ids: whom, and under which number.
     asked: Mutex<HashMap<RequestId, (Weak<Client>, u64)>>,
     opened: Instant,
@@ -96,11 +98,13 @@ impl ServerSide {
         ledger: Arc<Ledger>,
         lists: Arc<ListChanges>,
         outbox: mpsc::Sender<ByteString>,
+        unsent: Dropped,
     ) -> Arc<Self> {
         Arc::new(Self {
             ledger,
             lists,
             outbox,
+            unsent,
             asked: Mutex::default(),
             opened: Instant::now(),
             users: RwLock::default(),
@@ -429,6 +433,7 @@ impl ServerSide {
     /// Sends something to the server soon, or never where too much waits already.
     pub(super) fn reply(&self, text: ByteString) {
         if self.outbox.try_send(text).is_err() {
+            self.unsent.add();
             debug!("an answer to the server is dropped: too many wait, or the session is over");
         }
     }

@@ -123,7 +123,7 @@ impl Upstream {
         let session = Arc::new(session);
         let lost = CancellationToken::new();
         let lists = Arc::clone(link.lists());
-        let side = ServerSide::new(ledger, Arc::clone(&lists), outbox);
+        let side = ServerSide::new(ledger, Arc::clone(&lists), outbox, link.unsent().clone());
         let span = info_span!("upstream", %server);
         // They hold the session and not the upstream: when that is dropped, they end, and the session is closed.
         let listening = listen(Arc::clone(&session), Arc::clone(&side), lost.clone());

@@ -13,7 +13,7 @@
 //! further than what is held reads on with the oldest message there is.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -61,12 +61,32 @@ pub struct EventStream {
     state: Mutex<State>,
 }
 
-/// The bytes of messages that the streams of one session hold.
+/// What the streams of one session have in common.
 #[derive(Debug, Default)]
-struct Account(AtomicUsize);
+struct Account {
+    /// The bytes of messages that they hold.
+    held: AtomicUsize,
+    dropped: Dropped,
+}
 
 impl Account {
     fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts messages that were dropped, by all who have a clone.
+#[derive(Clone, Debug, Default)]
+pub struct Dropped(Arc<AtomicU64>);
+
+impl Dropped {
+    /// One more.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    pub fn total(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -110,7 +130,12 @@ pub struct Event {
 impl EventStream {
     /// An empty stream, the first of its session. `number` must be unique there.
     pub fn new(number: u64, limits: Limits) -> Arc<Self> {
-        Self::with_account(number, limits, Arc::default())
+        Self::counted(number, limits, Dropped::default())
+    }
+
+    /// As [`new`](Self::new); what the streams of the session drop is counted by `dropped` as well.
+    pub fn counted(number: u64, limits: Limits, dropped: Dropped) -> Arc<Self> {
+        Self::with_account(number, limits, Arc::new(Account { dropped, ..Account::default() }))
     }
 
     /// An empty stream of the same session.
@@ -237,7 +262,7 @@ fn wake(waker: Option<Waker>) {
 impl Drop for EventStream {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.account.0.fetch_sub(state.waiting_bytes + state.replay_bytes, Ordering::Relaxed);
+        self.account.held.fetch_sub(state.waiting_bytes + state.replay_bytes, Ordering::Relaxed);
     }
 }
 
@@ -255,7 +280,7 @@ impl State {
         let number = self.next_number;
         self.next_number += 1;
         self.waiting_bytes += data.len();
-        account.0.fetch_add(data.len(), Ordering::Relaxed);
+        account.held.fetch_add(data.len(), Ordering::Relaxed);
         self.events.push_back(Queued { number, weight, data });
         self.drop_excess(limits, account);
     }
@@ -272,7 +297,8 @@ impl State {
             let Some(index) = self.events.iter().position(droppable) else { return };
             if let Some(event) = self.events.remove(index) {
                 self.waiting_bytes -= event.data.len();
-                account.0.fetch_sub(event.data.len(), Ordering::Relaxed);
+                account.held.fetch_sub(event.data.len(), Ordering::Relaxed);
+                account.dropped.add();
                 self.dropped += 1;
             }
         }
@@ -293,7 +319,7 @@ impl State {
         let read = |event: &mut Queued| event.number < self.cursor;
         let Some(oldest) = self.events.pop_front_if(read) else { return false };
         self.replay_bytes -= oldest.data.len();
-        account.0.fetch_sub(oldest.data.len(), Ordering::Relaxed);
+        account.held.fetch_sub(oldest.data.len(), Ordering::Relaxed);
         true
     }
 

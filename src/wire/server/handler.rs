@@ -21,7 +21,7 @@ use crate::wire::json::is_deeper_than;
 use crate::wire::message::{Incoming, Message, View};
 use crate::wire::rpc::RpcError;
 use crate::wire::sse;
-use crate::wire::stream::{EventReader, event_id};
+use crate::wire::stream::{Dropped, EventReader, event_id};
 use crate::wire::version::Era;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -41,6 +41,7 @@ pub struct StreamableHttp<E: Endpoint> {
     endpoint: E,
     config: ServerConfig,
     table: Table<E::Session>,
+    dropped: Dropped,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -54,7 +55,8 @@ impl<E: Endpoint> StreamableHttp<E> {
         stop: CancellationToken,
     ) -> Arc<Self> {
         let table = Table::new(config.max_sessions);
-        let server = Arc::new(Self { endpoint, config, table, tracker, stop });
+        let dropped = Dropped::default();
+        let server = Arc::new(Self { endpoint, config, table, dropped, tracker, stop });
         server.tracker.spawn(Arc::clone(&server).expire_sessions());
         server
     }
@@ -67,6 +69,11 @@ impl<E: Endpoint> StreamableHttp<E> {
     /// How many sessions are open.
     pub fn session_count(&self) -> usize {
         self.table.len()
+    }
+
+    /// How many messages were dropped because clients did not read them, since the start.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.total()
     }
 
     /// Closes every session and opens no more. Returns when the endpoint has closed them.
@@ -212,7 +219,7 @@ impl<E: Endpoint> StreamableHttp<E> {
             self.tracker.spawn(async move { server.close(evicted).await });
         }
         let handle = match SessionId::random() {
-            Ok(session_id) => SessionHandle::new(session_id),
+            Ok(session_id) => SessionHandle::new(session_id, self.dropped.clone()),
             Err(error) => {
                 let why = format!("no random bytes for a session id: {error}");
                 return Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, RpcError::INTERNAL_ERROR, &why));

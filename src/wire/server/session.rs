@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 
 use crate::sync::lock;
-use crate::wire::stream::{EventReader, EventStream, Limits, parse_event_id};
+use crate::wire::stream::{Dropped, EventReader, EventStream, Limits, parse_event_id};
 use crate::wire::version::ProtocolVersion;
 
 /// An unguessable name of a session: 128 random bits in hex (visible ASCII, as the specification asks).
@@ -71,8 +71,9 @@ pub struct SessionHandle {
 }
 
 impl SessionHandle {
-    pub(super) fn new(id: SessionId) -> Self {
-        Self { id, standalone: EventStream::new(STANDALONE, Limits::default()), ended: Arc::default() }
+    pub(super) fn new(id: SessionId, dropped: Dropped) -> Self {
+        let standalone = EventStream::counted(STANDALONE, Limits::default(), dropped);
+        Self { id, standalone, ended: Arc::default() }
     }
 
     /// Ends the session from the endpoint's side: from now on the client is told that it is not known, which makes it
@@ -330,7 +331,7 @@ mod tests {
     use super::*;
 
     fn entry(name: &str) -> Arc<Entry<()>> {
-        let handle = SessionHandle::new(SessionId(name.into()));
+        let handle = SessionHandle::new(SessionId(name.into()), Dropped::default());
         Arc::new(Entry::new(Arc::new(()), ProtocolVersion::LATEST, "/mcp".to_owned(), handle))
     }
 
