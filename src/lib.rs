@@ -19,7 +19,7 @@
 //! | [`yaml_applier`] | the gateway's file: rendering, atomic writes, proof that it is in force | definitions, processes |
 //! | [`gateway`] | the embedded gateway: a reverse proxy for the files that `yaml_applier` renders | MCP |
 //! | [`binary_resolver`] | finding, downloading and verifying agentgateway releases | how a gateway is run |
-//! | [`telemetry`] | what is told of calls to whoever observes them; trace contexts; logging, for the binary | how calls are carried |
+//! | [`telemetry`] | what is told of calls to whoever observes them; metrics; trace contexts; logging, for the binary | how calls are carried |
 //! | [`subprocess`] | every child process: its guard, its output, its restarts | gateways, MCP |
 //! | [`ports`] | leases of TCP ports | why a port is wanted |
 //! | [`wire`] | MCP on the wire: JSON-RPC envelopes, streamable HTTP both ways, stdio framing | servers' names |

@@ -2,7 +2,8 @@
 //!
 //! The endpoint, the relay and the connection to the server run on the test's own thread, which is the one that is counted; the
 //! server is a process of its own. A call comes in as an HTTP request and its answer is read to the end, so that the
-//! count holds the HTTP client as well, but neither a gateway nor a listener. The limits are a little above what was
+//! count holds the HTTP client as well, and what measures calls for Prometheus and a collector, but neither a gateway nor a
+//! listener. The limits are a little above what was
 //! counted when they were written: whoever has to raise them knows by how much, and why.
 
 #[cfg(test)]
@@ -15,12 +16,16 @@ mod tests {
     use bytes::Bytes;
     use http::{HeaderMap, HeaderValue, Request};
     use http_body_util::{BodyExt as _, Full};
+    use opentelemetry_sdk::Resource;
+    use opentelemetry_sdk::metrics::Temporality;
     use serde_json::{Value, json};
     use sidegate::aggregator::catalogue::Member;
     use sidegate::aggregator::endpoint::Aggregate;
     use sidegate::aggregator::link::Limits;
     use sidegate::aggregator::registry::Registry;
     use sidegate::aggregator::upstream::{Dialer, Upstream};
+    use sidegate::telemetry::calls::{CallLog, CallObserver};
+    use sidegate::telemetry::metrics::{Metrics, Offered};
     use sidegate::wire::client::{ClientConfig, Origin, Pool};
     use sidegate::wire::server::{SESSION_ID, ServerConfig, StreamableHttp};
     use tokio::sync::watch;
@@ -35,6 +40,7 @@ mod tests {
         http: Arc<StreamableHttp<Aggregate>>,
         session: HeaderValue,
         server: Child,
+        metrics: Metrics,
     }
 
     impl Relay {
@@ -67,12 +73,17 @@ mod tests {
             let offer = Arc::new(upstream.offer(link.limits()).await.unwrap());
             link.set(Some(upstream));
             registry.publish(Member { prefix: "far".to_owned(), link, offer, family: None }).await;
-            let aggregate = Aggregate::new(registry, stop.clone());
+            let offered = Arc::clone(&registry) as Arc<dyn Offered>;
+            let resource = Resource::builder_empty().build();
+            let metrics = Metrics::new(resource, Some(Temporality::Cumulative), offered).unwrap();
+            let observers = vec![Arc::clone(metrics.calls()) as Arc<dyn CallObserver>];
+            let aggregate = Aggregate::new(registry, stop.clone()).with_calls(CallLog::new(observers, false));
             let http = StreamableHttp::new(aggregate, ServerConfig::default(), tracker, stop);
 
             let params = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}});
             let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params});
-            let mut relay = Self { http, session: HeaderValue::from_static("none"), server };
+            let session = HeaderValue::from_static("none");
+            let mut relay = Self { http, session, server, metrics };
             let (headers, _) = relay.post(initialize.to_string().into()).await;
             relay.session = headers[SESSION_ID].clone();
             relay.post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.into()).await;
@@ -126,6 +137,12 @@ mod tests {
         let mut info = allocation_counter::measure(|| run(CALLS));
         info.count_total /= CALLS;
         info.bytes_total /= CALLS;
+        let measured = format!(
+            r#"_count{{gen_ai_tool_name="x_far_echo",mcp_method_name="tools/call",sidegate_server="far"}} {}"#,
+            20 + CALLS
+        );
+        let metrics = relay.metrics.text().unwrap();
+        assert!(metrics.contains(&measured), "{measured} is not in\n{metrics}");
         runtime.block_on(async { drop(relay) });
         (info, length)
     }

@@ -19,8 +19,12 @@ use super::catalogue::{Catalogue, Entry, Member};
 use super::client::Clients;
 use super::link::{Limits, Link};
 use super::local::LocalTools;
+use super::offer::{Item, Kind};
 use crate::mcpserver::ServerName;
 use crate::sync::lock;
+use crate::telemetry::calls::Subject;
+use crate::telemetry::metrics::Offered;
+use crate::wire::json;
 use crate::wire::stream::Dropped;
 
 /// Holds what each server brings, and the catalogue made of it. Readers get whole snapshots.
@@ -178,6 +182,34 @@ impl Registry {
             warn!("{problem}");
         }
     }
+}
+
+impl Offered for Registry {
+    /// Whether it is exposed, or a tool of our own; for those who see one server alone, whether that has it.
+    fn is_offered(&self, server: Option<&ServerName>, subject: &Subject) -> bool {
+        let (kind, name) = match subject {
+            Subject::Tool(name) => (Kind::Tool, name),
+            Subject::Prompt(name) => (Kind::Prompt, name),
+            Subject::Resource(_) => return false,
+        };
+        let Some(server) = server else {
+            let tools = Arc::clone(&lock(&self.entered).local);
+            return kind == Kind::Tool && tools.iter().any(|tool| is_called(tool, name));
+        };
+        let catalogue = self.catalogue();
+        let is_own = |item: &Item| item.key == **name;
+        catalogue.target(kind, name).is_some_and(|target| target.link.server() == server)
+            || (kind == Kind::Tool && catalogue.shared_tool(name).is_some())
+            || catalogue
+                .server(server)
+                .is_some_and(|member| member.offer.lists[kind].items.iter().any(is_own))
+    }
+}
+
+/// Whether an entry of `tools/list` has this name.
+fn is_called(tool: &str, name: &str) -> bool {
+    let found = json::members(tool, ["name"]).ok().and_then(|[found]| json::string(found?));
+    found.is_some_and(|found| found == name)
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ use crate::config::ConfigError;
 use crate::mcpserver::{EditError, ImportError, InvalidServerName, ServerName};
 use crate::ports::{Holder, PortSetError};
 use crate::subprocess::Failure;
+use crate::telemetry::export::ExportError;
+use crate::telemetry::metrics::MetricsError;
 
 /// Why an instance does not start.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +146,12 @@ pub enum StartError {
         /// The time they had, where that is over.
         limit: Option<Duration>,
     },
+    /// What measures the instance cannot be set up.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// Nothing can be exported.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// What this version does not have.
     #[error("{0} is not supported by this version of sidegate")]
     Unsupported(&'static str),

@@ -34,6 +34,7 @@ use crate::subprocess::{
     Helper, LogFileSettings, OutputSettings, State, StopRecipe, Supervisor, SupervisorSettings, Work,
 };
 use crate::sync::lock;
+use crate::telemetry::metrics::ReloadMetrics;
 use crate::wire::client::Origin;
 use crate::yaml_applier::{
     self, Applier, ApplierOptions, ApplyError, GatewayKey, GatewayPorts, GatewaySettings, InvalidLogLevel,
@@ -61,6 +62,8 @@ pub(super) struct GatewayContext {
     pub(super) variable: std::sync::Mutex<Variable>,
     /// How long requests through a gateway that was replaced have to end.
     pub(super) drain: Duration,
+    /// Measures what becomes of changes of gateways' files.
+    pub(super) reloads: ReloadMetrics,
     pub(super) tracker: TaskTracker,
 }
 
@@ -146,6 +149,7 @@ impl Gateway {
                 key,
                 validator,
                 reload_deadline: RELOAD_DEADLINE,
+                reloads: Some(context.reloads.clone()),
             },
             &context.tracker,
             stop.clone(),
@@ -232,7 +236,7 @@ impl Gateway {
     }
 
     fn process(&self) -> Process {
-        Process { states: self.supervisor.watch(), starts: Arc::clone(&self.starts) }
+        Process { states: self.supervisor.watch(), starts: Arc::clone(&self.starts), restarts_before: 0 }
     }
 
     fn info(&self) -> GatewayInfo {
@@ -322,6 +326,14 @@ struct OwnGateways {
 struct Process {
     states: watch::Receiver<State>,
     starts: Arc<AtomicU64>,
+    /// How often those of earlier gateways were started again.
+    restarts_before: u64,
+}
+
+impl Process {
+    fn restarts(&self) -> u64 {
+        self.starts.load(Ordering::Relaxed).saturating_sub(1)
+    }
 }
 
 impl Gateways {
@@ -371,8 +383,13 @@ impl Gateways {
 
     /// How often the process of the gateway in front was started again.
     pub(super) fn restarts(&self) -> u64 {
-        let starts = self.own.as_ref().map(|own| lock(&own.process).starts.load(Ordering::Relaxed));
-        starts.unwrap_or_default().saturating_sub(1)
+        self.own.as_ref().map(|own| lock(&own.process).restarts()).unwrap_or_default()
+    }
+
+    /// How often a gateway's process was started again, that of any gateway since the beginning.
+    pub(super) fn all_restarts(&self) -> u64 {
+        let all = |process: &Process| process.restarts_before + process.restarts();
+        self.own.as_ref().map(|own| all(&lock(&own.process))).unwrap_or_default()
     }
 
     /// How often another gateway has taken the place of one before it.
@@ -399,7 +416,7 @@ impl Gateways {
             let next = own.next(program, &reason)?;
             // Nothing runs in front, so there is nothing to prove before.
             self.front.replace(next.front());
-            *lock(&own.process) = next.process();
+            own.look_at(&next);
             if let Some(old) = current.replace(next) {
                 old.end().await;
             }
@@ -432,7 +449,7 @@ impl Gateways {
             "another gateway has taken the calls over"
         );
         self.info.send_replace(info.clone());
-        *lock(&own.process) = next.process();
+        own.look_at(&next);
         own.swaps.fetch_add(1, Ordering::Relaxed);
         if let Some(old) = current.replace(next) {
             if tokio::time::timeout(own.context.drain, old.front.origin.idle()).await.is_err() {
@@ -500,6 +517,13 @@ impl Gateways {
 }
 
 impl OwnGateways {
+    /// The process of `gateway` is the one that can be seen.
+    fn look_at(&self, gateway: &Gateway) {
+        let mut process = lock(&self.process);
+        let restarts_before = process.restarts_before + process.restarts();
+        *process = Process { restarts_before, ..gateway.process() };
+    }
+
     fn next(&self, program: Program, reason: &str) -> Result<Gateway, StartError> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         Gateway::new(&self.context, program, reason, number)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
@@ -10,7 +10,9 @@ use super::token::Token;
 use crate::admin::page::{self, Page};
 use crate::aggregator::endpoint::Aggregate;
 use crate::aggregator::scope::{ALL_PATH, Scope};
+use crate::error::chain;
 use crate::reconciler::{Front, Statuses};
+use crate::telemetry::metrics::{Metrics, TEXT_TYPE};
 use crate::wire::server::{Body, HostPolicy, StreamableHttp};
 
 /// Everything that a request may ask for.
@@ -21,18 +23,15 @@ pub(super) struct Surface {
     pub(super) page: Arc<Page>,
     pub(super) statuses: watch::Receiver<Statuses>,
     pub(super) front: Arc<Front>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Surface {
     /// Answers one request.
     pub(super) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         if self.is_mcp(request.uri().path()) {
-            if let Some(token) = &self.token
-                && !token.is_in(request.headers())
-            {
-                let mut response = text(StatusCode::UNAUTHORIZED, "a bearer token is needed\n".to_owned());
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                return response;
+            if let Some(refused) = self.without_token(request.headers()) {
+                return refused;
             }
             return Arc::clone(&self.aggregate).handle(request).await;
         }
@@ -45,6 +44,11 @@ impl Surface {
         match request.uri().path() {
             "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" => self.readiness(),
+            // It names servers and tools.
+            "/metrics" => match self.without_token(request.headers()) {
+                Some(refused) => refused,
+                None => self.metrics().await,
+            },
             path => text(
                 StatusCode::NOT_FOUND,
                 format!(
@@ -53,6 +57,33 @@ impl Surface {
                 ),
             ),
         }
+    }
+
+    /// What a request without the token gets, where one is needed.
+    fn without_token(&self, headers: &HeaderMap) -> Option<Response<Body>> {
+        let token = self.token.as_ref()?;
+        if token.is_in(headers) {
+            return None;
+        }
+        let mut response = text(StatusCode::UNAUTHORIZED, "a bearer token is needed\n".to_owned());
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        Some(response)
+    }
+
+    async fn metrics(&self) -> Response<Body> {
+        let metrics = Arc::clone(&self.metrics);
+        // It reads files of every child.
+        let collected = tokio::task::spawn_blocking(move || metrics.text()).await;
+        let why = match collected {
+            Ok(Ok(collected)) => {
+                let mut response = text(StatusCode::OK, collected);
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT_TYPE));
+                return response;
+            }
+            Ok(Err(error)) => chain(&error),
+            Err(error) => error.to_string(),
+        };
+        text(StatusCode::INTERNAL_SERVER_ERROR, format!("no metrics: {why}\n"))
     }
 
     /// Whether there is an MCP endpoint at `path`: that of all servers, or of one that is defined.

@@ -19,6 +19,7 @@ mod helper;
 mod http;
 mod info;
 mod logs;
+mod metrics;
 mod operations;
 mod reload;
 mod runtime_dir;
@@ -56,7 +57,9 @@ use crate::outbound::Proxies;
 use crate::ports::describe_holder;
 use crate::reconciler::{Reconciler, ReconcilerOptions, Retry, Statuses, Surroundings};
 use crate::subprocess::Helper;
-use crate::telemetry::calls::CallLog;
+use crate::telemetry::calls::{CallLog, CallObserver};
+use crate::telemetry::export::Telemetry;
+use crate::telemetry::metrics::Metrics;
 use crate::tls;
 use crate::wire::client::Pool;
 use crate::wire::server::{HostPolicy, ServerConfig, StreamableHttp, serve_connections};
@@ -81,6 +84,9 @@ pub use token::{TokenError, check_token_file};
 
 /// How long a stdio server has to end after its stdin was closed, and again after SIGTERM.
 const CHILD_GRACE: Duration = Duration::from_secs(2);
+
+/// How long the last export of metrics may take.
+const LAST_METRICS: Duration = Duration::from_secs(3);
 
 /// What an instance is started with.
 pub struct InstanceOptions {
@@ -131,6 +137,7 @@ pub struct Instance {
     reconciler: Reconciler,
     bridge: Arc<Bridge>,
     gateways: Arc<Gateways>,
+    metrics: Arc<Metrics>,
     runtime_dir: RuntimeDir,
     tracker: TaskTracker,
     reloads: mpsc::Sender<Settings>,
@@ -235,6 +242,10 @@ impl Instance {
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let stop_guard = stop.clone().drop_guard();
 
+        let registry = Registry::new(settings.aggregator.prefix.value.as_str());
+        let telemetry = Telemetry::off();
+        let metrics = metrics::start(&telemetry, &registry)?;
+
         let (gateways, pool, fetch) = match &settings.upstream_url.value {
             Some(url) => {
                 if !settings.gateway.frontend_policies.value.is_empty() {
@@ -253,6 +264,7 @@ impl Instance {
                     env: gateway_environment(&environment),
                     variable: std::sync::Mutex::new(Variable::new(&settings.gateway)?),
                     drain: settings.drain.value,
+                    reloads: metrics.reloads().clone(),
                     tracker: tracker.clone(),
                 };
                 let gateways = Gateways::prepare(gateway_context, choice.program, &choice.reason)?;
@@ -260,7 +272,7 @@ impl Instance {
             }
         };
 
-        let calls = CallLog::new(Vec::new(), false);
+        let calls = CallLog::new(vec![Arc::clone(metrics.calls()) as Arc<dyn CallObserver>], false);
         let proxies = Proxies::of(&environment);
         let socket = runtime_dir.bridge_socket();
         let bridge_settings = BridgeSettings {
@@ -275,7 +287,6 @@ impl Instance {
             .map_err(|source| StartError::Socket { path: socket.clone(), source })?;
         let bridge = Arc::new(bridge);
 
-        let registry = Registry::new(settings.aggregator.prefix.value.as_str());
         let reconciler_options = ReconcilerOptions {
             directory: definitions_dir.clone(),
             reader,
@@ -335,6 +346,14 @@ impl Instance {
             .exposing(settings.aggregator.exposure.value)
             .with_calls(Arc::clone(&calls));
         let aggregate = StreamableHttp::new(aggregate, server_config, tracker.clone(), stop.clone());
+        metrics.watch(Arc::new(metrics::Parts {
+            aggregate: Arc::downgrade(&aggregate),
+            registry: Arc::downgrade(&registry),
+            bridge: Arc::downgrade(&bridge),
+            gateways: Arc::downgrade(&gateways),
+            statuses: reconciler.statuses(),
+            telemetry,
+        }));
         let info = InstanceInfo {
             schema: 1,
             url: format!("http://{address}{}", ALL_PATH),
@@ -371,6 +390,7 @@ impl Instance {
             page,
             statuses: reconciler.statuses(),
             front: Arc::clone(gateways.front()),
+            metrics: Arc::clone(&metrics),
         });
         let front = Arc::clone(gateways.front());
         let following = stop.clone().run_until_cancelled_owned(async move {
@@ -417,6 +437,7 @@ impl Instance {
             reconciler,
             bridge,
             gateways,
+            metrics,
             runtime_dir,
             tracker,
             reloads,
@@ -543,6 +564,9 @@ impl Instance {
         debug!("stdio servers have ended");
         self.gateways.stop().await;
         debug!("the gateway has ended");
+        if !self.metrics.shutdown(LAST_METRICS).await {
+            warn!("the last metrics were not exported within {} s", LAST_METRICS.as_secs());
+        }
         drop(self.stop);
         self.tracker.close();
         self.tracker.wait().await;

@@ -72,6 +72,21 @@ pub enum ServerState {
 }
 
 impl ServerState {
+    /// The names of all states.
+    pub const NAMES: [&'static str; 11] = [
+        "starting",
+        "connecting",
+        "running",
+        "connected",
+        "degraded",
+        "failed",
+        "auth_required",
+        "stopped",
+        "disconnected",
+        "invalid",
+        "unsupported",
+    ];
+
     /// The state's name.
     pub fn name(&self) -> &'static str {
         match self {
@@ -294,6 +309,25 @@ mod tests {
         assert_eq!((first.since, second.tools), (second.since, 2));
         board.set(&server, ServerState::Starting, 0);
         assert_eq!(receiver.borrow()[&server].state, ServerState::Starting);
+    }
+
+    #[test]
+    fn every_state_is_in_the_list_of_names() {
+        let (reason, failures, retry_in) = (String::new(), 1, Duration::ZERO);
+        let all = [
+            ServerState::Starting,
+            ServerState::Connecting,
+            ServerState::Running,
+            ServerState::Connected,
+            ServerState::Degraded { reason: reason.clone() },
+            ServerState::Failed { reason: reason.clone(), failures, retry_in },
+            ServerState::AuthRequired { reason: reason.clone(), failures, retry_in },
+            ServerState::Stopped,
+            ServerState::Disconnected,
+            ServerState::Invalid { reason: reason.clone() },
+            ServerState::Unsupported { reason },
+        ];
+        assert_eq!(all.map(|state| state.name()), ServerState::NAMES);
     }
 
     #[test]

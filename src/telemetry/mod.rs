@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`calls`] | the calls under way and the last that have ended; whoever observes calls is told of each |
 //! | [`export`] | OTLP: where spans, log records and metrics go, and that nobody waits for it |
+//! | [`metrics`] | what is counted and measured, for Prometheus and OTLP |
 //! | [`redact`] | texts without what may be secret |
 //! | [`sampler`] | which traces are recorded |
 //! | [`trace_context`] | W3C Trace Context: ids, and the text of a `traceparent` |
@@ -14,6 +15,7 @@
 
 pub mod calls;
 pub mod export;
+pub mod metrics;
 pub mod redact;
 pub mod sampler;
 pub mod trace_context;

@@ -27,6 +27,7 @@ use super::render::RenderError;
 use super::route_name::RouteName;
 use super::validate::{AcceptError, Accepted, KnownBad, ValidateError, Validator, accept};
 use super::write::{self, WriteError};
+use crate::telemetry::metrics::ReloadMetrics;
 
 /// What an [`Applier`] works with for the whole life of its gateway.
 pub struct ApplierOptions {
@@ -41,6 +42,8 @@ pub struct ApplierOptions {
     /// How long a reload may take before the file is written once more, and then again before the child is given up. A reload
     /// of agentgateway takes 256 to 316 ms; 3 s is what section "Reload" of its notes calls lost.
     pub reload_deadline: Duration,
+    /// Measures changes that a running gateway takes over, or does not.
+    pub reloads: Option<ReloadMetrics>,
 }
 
 /// The place of a wish in the order of wishes.
@@ -151,6 +154,7 @@ impl Applier {
         let mut revision = Revision::default();
         self.wanted.send_modify(|wanted| {
             wanted.revision.0 += 1;
+            wanted.since = Some(Instant::now());
             wanted.routes = Arc::new(routes);
             revision = wanted.revision;
         });
@@ -203,6 +207,8 @@ impl Applier {
 #[derive(Clone, Default)]
 struct Wanted {
     revision: Revision,
+    /// When it was wished for.
+    since: Option<Instant>,
     routes: Arc<BTreeMap<RouteName, RoutePlan>>,
 }
 
@@ -335,15 +341,31 @@ impl Actor {
     /// writes the latest wish anyway.
     async fn roll_out(&mut self, nonce: SpawnNonce) {
         let wanted = self.wanted.borrow_and_update().clone();
+        let before = self.generation();
+        if let Some(in_force) = self.try_to_roll_out(nonce, &wanted).await
+            && let (Some(reloads), Some(since)) = (&self.options.reloads, wanted.since)
+            // What was wished for again has taken no time.
+            && !(in_force && self.generation() == before)
+        {
+            reloads.record(since.elapsed(), in_force);
+        }
+    }
+
+    fn generation(&self) -> Option<Generation> {
+        self.status.borrow().in_force.as_ref().map(|now| now.generation)
+    }
+
+    /// Whether it has come into force; `None` where a command came first.
+    async fn try_to_roll_out(&mut self, nonce: SpawnNonce, wanted: &Wanted) -> Option<bool> {
         let validating = accept(
-            plan(&self.options, &wanted, nonce),
+            plan(&self.options, wanted, nonce),
             self.options.validator.as_deref(),
             &mut self.known_bad,
         );
         let accepted = match self.commands.unless_commanded(validating).await {
             Some(Ok(accepted)) => accepted,
-            Some(Err(error)) => return self.fail(wanted.revision, &error.into()),
-            None => return self.wanted.mark_changed(),
+            Some(Err(error)) => return Some(self.fail(wanted.revision, &error.into())),
+            None => return self.leave_to_prepare(),
         };
         let generation = accepted.rendered.generation;
         self.status.send_modify(|status| status.pending = true);
@@ -354,17 +376,25 @@ impl Actor {
                 warn!(%generation, answer = describe(&last), "gateway has not reloaded; writing its file once more");
             }
             if let Err(error) = self.write(&accepted, again).await {
-                return self.fail(wanted.revision, &error);
+                return Some(self.fail(wanted.revision, &error));
             }
             match self.await_in_force(generation, patience).await {
-                Some(Ok(())) => return self.succeed(covering(&wanted, &accepted)),
+                Some(Ok(())) => {
+                    self.succeed(covering(wanted, &accepted));
+                    return Some(true);
+                }
                 Some(Err(answer)) => last = Some(answer),
-                None => return self.wanted.mark_changed(),
+                None => return self.leave_to_prepare(),
             }
         }
         self.child = Child::None;
         self.status.send_modify(|status| status.in_force = None);
-        self.fail(wanted.revision, &ApplyError::NotInForce { generation, waited: patience * 2, last });
+        Some(self.fail(wanted.revision, &ApplyError::NotInForce { generation, waited: patience * 2, last }))
+    }
+
+    fn leave_to_prepare(&mut self) -> Option<bool> {
+        self.wanted.mark_changed();
+        None
     }
 
     async fn accept(&mut self, wanted: &Wanted, nonce: SpawnNonce) -> Result<Accepted, ApplyError> {
@@ -408,13 +438,15 @@ impl Actor {
         self.status.send_replace(Status { in_force: Some(now), changed, ..Status::default() });
     }
 
-    fn fail(&self, revision: Revision, error: &ApplyError) {
+    /// It is not in force: `false`.
+    fn fail(&self, revision: Revision, error: &ApplyError) -> bool {
         warn!(error = error as &dyn std::error::Error, "gateway configuration not in force");
         self.status.send_modify(|status| {
             status.pending = false;
             status.failure = Some((revision, error.clone()));
             status.changed = Some(SystemTime::now());
         });
+        false
     }
 }
 

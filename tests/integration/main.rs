@@ -50,6 +50,8 @@ mod management;
 #[cfg(test)]
 mod mcp_route;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod operate;
 #[cfg(test)]
 mod page;

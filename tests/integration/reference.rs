@@ -1,9 +1,11 @@
-//! The reference: settings and definitions, made from their schemas, and the command line, made from its help.
+//! The reference: settings and definitions, made from their schemas, metrics, made from their definitions, and the command
+//! line, made from its help.
 
 use std::fmt::Write as _;
 use std::process::Command;
 
 use serde_json::Value;
+use sidegate::telemetry::metrics::definitions::{ALL as METRICS, Attribute};
 use sidegate::{config, mcpserver};
 
 use super::support::generated;
@@ -133,4 +135,48 @@ fn command_line() {
     );
     help(&[], &mut text);
     generated::check("docs/reference/cli.md", &text);
+}
+
+#[test]
+fn metrics() {
+    let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
+    let mut text = String::from(
+        "# Metrics\n\n\
+        <!-- Made from src/telemetry/metrics/definitions.rs by tests/integration/reference.rs. -->\n\n\
+        What an instance counts and measures. Prometheus reads it from `GET /metrics`, beside `/mcp`: under the same rules for Host and\n\
+        Origin and, where there is a token (`aggregator.tokenFile`), only with `Authorization: Bearer`. There, attributes are labels\n\
+        with `_` for each dot, and `target_info` says what is asked. A series without a value is left out.\n\n\
+        A gateway has metrics of its own, of routes and connections: at `http://127.0.0.1:<port>/metrics` with the port `stats` that\n\
+        `sidegate status` shows, without a token.\n\n\
+        | name | in Prometheus | kind | unit | attributes | means |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
+    for metric in &METRICS {
+        let keys: Vec<String> = metric.attributes.iter().map(|attribute| code(attribute.key)).collect();
+        writeln!(
+            text,
+            "| `{}` | `{}` | {} | {} | {} | {} |",
+            metric.name,
+            metric.prometheus_name(),
+            metric.kind.name(),
+            code(metric.unit),
+            keys.join(", "),
+            metric.description,
+        )
+        .unwrap();
+    }
+    text.push_str("\n## Attributes\n\n| attribute | of | means |\n| --- | --- | --- |\n");
+    // One key may mean different things in different places.
+    let mut attributes: Vec<(&Attribute, Vec<String>)> = Vec::new();
+    for metric in &METRICS {
+        for attribute in metric.attributes {
+            match attributes.iter_mut().find(|(known, _)| *known == attribute) {
+                Some((_, owners)) => owners.push(code(metric.name)),
+                None => attributes.push((attribute, vec![code(metric.name)])),
+            }
+        }
+    }
+    for (attribute, owners) in attributes {
+        writeln!(text, "| `{}` | {} | {} |", attribute.key, owners.join(", "), attribute.meaning).unwrap();
+    }
+    generated::check("docs/reference/metrics.md", &text);
 }

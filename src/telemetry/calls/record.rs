@@ -117,7 +117,7 @@ pub struct CallTimes {
 }
 
 /// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// With a result.
     Ok,
@@ -137,7 +137,7 @@ pub enum Outcome {
 }
 
 /// Why there was no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
     /// There is no session with the server.
     NotConnected,

@@ -23,6 +23,9 @@ const SERVICE: &str = "sidegate";
 /// How long one export may take, where nobody has said (OpenTelemetry, "OTLP Exporter Configuration").
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often metrics are sent, where nobody has said (OpenTelemetry, "Environment Variable Specification").
+const METRIC_INTERVAL: Duration = Duration::from_secs(60);
+
 /// The port on which collectors take OTLP over HTTP; on others gRPC is what is usual.
 const HTTP_PORT: u16 = 4318;
 
@@ -45,6 +48,8 @@ pub struct ExportSettings {
     pub span_batches: Batches,
     /// How log records wait to be sent.
     pub log_batches: Batches,
+    /// How often metrics are sent.
+    pub metric_interval: Duration,
     /// What was passed over in the environment, in words for a person.
     pub warnings: Vec<String>,
 }
@@ -148,6 +153,10 @@ impl ExportSettings {
             propagation: reader.propagation(),
             span_batches: reader.batches("OTEL_BSP", Duration::from_secs(5)),
             log_batches: reader.batches("OTEL_BLRP", Duration::from_secs(1)),
+            metric_interval: reader
+                .number("OTEL_METRIC_EXPORT_INTERVAL")
+                .filter(|interval| *interval > 0)
+                .map_or(METRIC_INTERVAL, Duration::from_millis),
             warnings: reader.warnings,
         }
     }

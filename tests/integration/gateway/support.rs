@@ -113,6 +113,7 @@ impl Harness {
             key: key.clone(),
             validator,
             reload_deadline,
+            reloads: None,
         };
         let applier = Applier::start(options, &tasks, cancel.clone());
         Self { directory, file, ports, key, applier, child: None, tasks, cancel, _leases: leases }
