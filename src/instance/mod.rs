@@ -57,6 +57,7 @@ use crate::outbound::Proxies;
 use crate::ports::describe_holder;
 use crate::reconciler::{Reconciler, ReconcilerOptions, Retry, Statuses, Surroundings};
 use crate::subprocess::Helper;
+use crate::telemetry::call_lines::CallLines;
 use crate::telemetry::calls::{CallLog, CallObserver};
 use crate::telemetry::export::Telemetry;
 use crate::telemetry::metrics::Metrics;
@@ -272,7 +273,10 @@ impl Instance {
             }
         };
 
-        let calls = CallLog::new(vec![Arc::clone(metrics.calls()) as Arc<dyn CallObserver>], false);
+        let calls = CallLog::new(
+            vec![Arc::clone(metrics.calls()) as Arc<dyn CallObserver>, Arc::new(CallLines)],
+            false,
+        );
         let proxies = Proxies::of(&environment);
         let socket = runtime_dir.bridge_socket();
         let bridge_settings = BridgeSettings {

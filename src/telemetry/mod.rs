@@ -3,6 +3,7 @@
 //! | part | owns |
 //! | --- | --- |
 //! | [`calls`] | the calls under way and the last that have ended; whoever observes calls is told of each |
+//! | [`call_lines`] | a line in the log for each call |
 //! | [`export`] | OTLP: where spans, log records and metrics go, and that nobody waits for it |
 //! | [`metrics`] | what is counted and measured, for Prometheus and OTLP |
 //! | [`redact`] | texts without what may be secret |
@@ -13,6 +14,7 @@
 //!
 //! Knows nothing of how calls are carried.
 
+pub mod call_lines;
 pub mod calls;
 pub mod export;
 pub mod metrics;

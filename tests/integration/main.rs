@@ -46,6 +46,8 @@ mod isolation;
 #[cfg(test)]
 mod library;
 #[cfg(test)]
+mod logging;
+#[cfg(test)]
 mod management;
 #[cfg(test)]
 mod mcp_route;
