@@ -42,7 +42,7 @@ use tracing::{debug, info, warn};
 use url::Url;
 
 use crate::admin::control::{ControlListener, SOCKET};
-use crate::admin::page::{Page, PageOptions, TokenCheck};
+use crate::admin::page::{Page, PageOptions, Reloads, TokenCheck};
 use crate::aggregator::endpoint::Aggregate;
 use crate::aggregator::registry::Registry;
 use crate::aggregator::scope::ALL_PATH;
@@ -64,7 +64,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::tls;
 use crate::wire::client::Pool;
 use crate::wire::server::{HostPolicy, ServerConfig, StreamableHttp, serve_connections};
-use crate::yaml_applier::{BridgeDial, Generation};
+use crate::yaml_applier::{self, BridgeDial};
 use client::Client;
 use gateway_child::{Program, gateway_environment};
 use gateways::{GatewayContext, Gateways, Variable};
@@ -375,12 +375,15 @@ impl Instance {
             operator: operator.clone(),
         });
         let status = Arc::clone(&operations);
+        let history = Arc::new(Reloads::default());
         let page = Page::new(PageOptions {
             port: address.port(),
             status: Box::new(move || status.status()),
             registry,
             aggregate: Arc::clone(&aggregate),
             operator,
+            calls: Arc::clone(&calls),
+            reloads: Arc::clone(&history),
             logs: runtime_dir.logs(),
             token: token.clone().map(|token| Box::new(move |text: &str| token.is(text)) as TokenCheck),
             tracker: tracker.clone(),
@@ -398,10 +401,14 @@ impl Instance {
         });
         let front = Arc::clone(gateways.front());
         let following = stop.clone().run_until_cancelled_owned(async move {
-            let tell = |generation: Option<Generation>| {
-                calls.set_generation(generation.map(|generation| generation.to_string().into()));
+            let tell = |status: Option<&yaml_applier::Status>| {
+                let in_force = status.and_then(|status| status.in_force.as_ref());
+                calls.set_generation(in_force.map(|now| now.generation.to_string().into()));
+                if let Some(status) = status {
+                    history.see(status);
+                }
             };
-            front.follow_generation(tell).await;
+            front.follow(tell).await;
         });
         tracker.spawn(following);
         let announcing = Arc::clone(&aggregate);

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::error::chain;
 use crate::wire::client::Origin;
-use crate::yaml_applier::{Applier, ApplyError, Generation, Revision, RouteName, RoutePlan, Status};
+use crate::yaml_applier::{Applier, ApplyError, Revision, RouteName, RoutePlan, Status};
 
 /// The routes of all servers.
 pub type Routes = BTreeMap<RouteName, RoutePlan>;
@@ -156,15 +156,16 @@ impl Front {
         self.replaced.send_modify(|count| *count += 1);
     }
 
-    /// Tells which generation the gateway in front answers, now and whenever that changes; for ever.
-    pub async fn follow_generation(&self, tell: impl Fn(Option<Generation>)) {
+    /// Tells where the file of the gateway in front stands, now and whenever that changes; `None` where it has none of ours,
+    /// or has ended. For ever.
+    pub async fn follow(&self, tell: impl Fn(Option<&Status>)) {
         let mut replaced = self.replaced();
         loop {
             let status = self.lock().gateway.applier().map(Applier::status);
             let following = async {
                 let Some(mut status) = status else { return tell(None) };
                 loop {
-                    tell(status.borrow_and_update().in_force.as_ref().map(|now| now.generation));
+                    tell(Some(&*status.borrow_and_update()));
                     if status.changed().await.is_err() {
                         return tell(None);
                     }

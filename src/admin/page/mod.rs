@@ -10,7 +10,7 @@
 //! | `answer` | the headers of every answer; refusals |
 //! | `form` | forms and queries as browsers send them |
 //! | `call` | a call of a tool, as a client of the aggregate |
-//! | `tools`, `fields`, `result`, `log`, `paging` | what is shown, as values |
+//! | `tools`, `fields`, `result`, `calls`, `reloads`, `log`, `paging` | what is shown, as values |
 //! | `text` | text that others chose |
 //! | `view` | the same as HTML; nothing else writes any |
 //! | `assets` | the style sheet and the script, as they are served |
@@ -23,10 +23,12 @@
 mod access;
 mod answer;
 mod call;
+mod calls;
 mod fields;
 mod form;
 mod log;
 mod paging;
+mod reloads;
 mod result;
 mod text;
 mod tools;
@@ -46,6 +48,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 pub use self::access::TokenCheck;
+pub use self::reloads::Reloads;
 
 use self::access::Access;
 use self::answer::{Answer, Refusal};
@@ -62,6 +65,7 @@ use crate::aggregator::registry::Registry;
 use crate::error::chain;
 use crate::mcpserver::ServerName;
 use crate::reconciler::{OperateError, Operator};
+use crate::telemetry::calls::CallLog;
 use crate::wire::server::{Body, StreamableHttp};
 
 /// Where the page begins.
@@ -72,6 +76,9 @@ const GATEWAY: &str = "gateway";
 
 /// How many servers are on a page.
 const SERVERS_A_PAGE: usize = 100;
+
+/// Calls that are shown of one server on its page.
+const CALLS_OF_A_SERVER: usize = 8;
 
 /// Calls of tools from the page at once.
 const MOST_CALLS: usize = 16;
@@ -91,6 +98,10 @@ pub struct PageOptions {
     pub aggregate: Arc<StreamableHttp<Aggregate>>,
     /// Starts and stops servers.
     pub operator: Operator,
+    /// What clients have called.
+    pub calls: Arc<CallLog>,
+    /// How the gateway's configuration has changed.
+    pub reloads: Arc<Reloads>,
     /// The directory of the logs.
     pub logs: PathBuf,
     /// The token that is needed first, where one is set.
@@ -107,9 +118,12 @@ pub struct Page {
     registry: Arc<Registry>,
     aggregate: Arc<StreamableHttp<Aggregate>>,
     operator: Operator,
+    calls: Arc<CallLog>,
+    reloads: Arc<Reloads>,
     logs: PathBuf,
     access: Access,
-    calls: Arc<Semaphore>,
+    /// Calls that this page may make.
+    permits: Arc<Semaphore>,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -121,10 +135,34 @@ impl Page {
     ///
     /// The system has no random bytes for its secrets.
     pub fn new(options: PageOptions) -> Result<Arc<Self>, getrandom::Error> {
-        let PageOptions { port, status, registry, aggregate, operator, logs, token, tracker, stop } = options;
+        let PageOptions {
+            port,
+            status,
+            registry,
+            aggregate,
+            operator,
+            calls,
+            reloads,
+            logs,
+            token,
+            tracker,
+            stop,
+        } = options;
         let access = Access::new(port, token)?;
-        let calls = Arc::new(Semaphore::new(MOST_CALLS));
-        Ok(Arc::new(Self { status, registry, aggregate, operator, logs, access, calls, tracker, stop }))
+        let permits = Arc::new(Semaphore::new(MOST_CALLS));
+        Ok(Arc::new(Self {
+            status,
+            registry,
+            aggregate,
+            operator,
+            calls,
+            reloads,
+            logs,
+            access,
+            permits,
+            tracker,
+            stop,
+        }))
     }
 
     /// Whether an address is the page's.
@@ -178,7 +216,14 @@ impl Page {
                 let name = query.get("of").unwrap_or(GATEWAY);
                 self.log(&frame, &status, name).await?
             }
-            "gateway" => view::gateway(&frame, &status()),
+            "calls" => {
+                let server = query.get("server").unwrap_or_default();
+                if !server.is_empty() {
+                    find_server(&status(), server)?;
+                }
+                view::calls(&frame, server, &calls::find(&self.calls, server, query.page()))
+            }
+            "gateway" => view::gateway(&frame, &status(), &self.reloads.newest_first()),
             // Forms lead there; who asks for it by its address wants what was before.
             "call" => return Ok(Answer::Go { to: format!("{ROOT}/tools"), cookie: None }),
             "sign-in" | "sign-out" => return Ok(Answer::Go { to: ROOT.to_owned(), cookie: None }),
@@ -250,8 +295,10 @@ impl Page {
         let server = find_server(status, name)?;
         let wish = Wish { server: name, ..Wish::default() };
         let tools = tools::find(&self.registry.catalogue(), wish);
+        let mut calls = calls::find(&self.calls, name, 1);
+        calls.items.truncate(CALLS_OF_A_SERVER);
         let log = self.tail(name).await?;
-        Ok(view::server(frame, server, &tools, &log))
+        Ok(view::server(frame, server, &tools, &calls, &log))
     }
 
     async fn log(&self, frame: &Frame<'_>, status: &Status, name: &str) -> Result<maud::Markup, Refusal> {
@@ -302,7 +349,7 @@ impl Page {
 
     /// Makes the call in a task: when the browser goes away, the call is cancelled and its session closed in order.
     async fn carry(&self, tool: String, arguments: String) -> Result<Called, Refusal> {
-        let permit = Arc::clone(&self.calls).try_acquire_owned().map_err(|_| Refusal::Busy)?;
+        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| Refusal::Busy)?;
         let (aggregate, cancelled) = (Arc::clone(&self.aggregate), self.stop.child_token());
         let _cancel = cancelled.clone().drop_guard();
         let call = self.tracker.spawn(async move {

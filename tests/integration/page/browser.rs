@@ -57,11 +57,20 @@ async fn busy() -> Sidegate {
         .await
 }
 
+/// Calls that go well, and calls that do not.
+async fn call_some(sidegate: &Sidegate) {
+    let client = McpClient::connect(sidegate.url()).await;
+    for tool in ["x_near_now", "x_all_test_error_handling", "x_near_no_such_tool"] {
+        client.call(tool, json!({})).await;
+    }
+}
+
 #[tokio::test]
 async fn it_can_be_read_and_reached_by_everyone() {
     let Some(chromium) = chromium() else { return };
     let sidegate = busy().await;
     let origin = sidegate.url().strip_suffix("/mcp").unwrap().to_owned();
+    call_some(&sidegate).await;
     let mut browser = Browser::start(&chromium).await;
     for (width, dark) in [(400, false), (400, true), (1200, false), (1200, true)] {
         browser.look(width, dark).await;
@@ -72,6 +81,7 @@ async fn it_can_be_read_and_reached_by_everyone() {
             "/ui/tools",
             "/ui/tool?name=x_all_json_schema_2020_12_tool",
             "/ui/tool?name=x_near_random_number",
+            "/ui/calls",
             "/ui/logs",
             "/ui/gateway",
             "/ui/nothing",
@@ -232,6 +242,7 @@ async fn pictures() {
     let chromium = chromium().expect("a browser");
     let sidegate = busy().await;
     let origin = sidegate.url().strip_suffix("/mcp").unwrap().to_owned();
+    call_some(&sidegate).await;
     let mut browser = Browser::start(&chromium).await;
     for (width, dark) in [(400, false), (400, true), (1200, false), (1200, true)] {
         browser.look(width, dark).await;
@@ -242,6 +253,7 @@ async fn pictures() {
             ("tool", "/ui/tool?name=x_all_json_schema_2020_12_tool"),
             ("form", "/ui/tool?name=x_near_random_number"),
             ("image", "/ui/tool?name=x_all_test_multiple_content_types"),
+            ("calls", "/ui/calls"),
             ("logs", "/ui/logs?of=gateway"),
             ("gateway", "/ui/gateway"),
         ] {

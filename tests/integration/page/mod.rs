@@ -86,6 +86,7 @@ async fn every_answer_allows_nothing_but_the_page_itself() {
         ("/ui/servers/near", 200, "text/html; charset=utf-8"),
         ("/ui/tools", 200, "text/html; charset=utf-8"),
         ("/ui/tool?name=x_near_now", 200, "text/html; charset=utf-8"),
+        ("/ui/calls", 200, "text/html; charset=utf-8"),
         ("/ui/logs", 200, "text/html; charset=utf-8"),
         ("/ui/gateway", 200, "text/html; charset=utf-8"),
         ("/ui/style.css", 200, "text/css; charset=utf-8"),
@@ -277,6 +278,62 @@ async fn sessions_of_the_page_do_not_stay() {
     let _in_use_too = other.listen().await;
     let answer = visitor.post("/ui/call", &[("tool", "x_near_now")]).await;
     assert!(answer.text().contains("too many sessions are open"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn calls_are_shown_with_how_they_went() {
+    let sidegate = near().definition("all", &example("everything", &[])).start().await;
+    let visitor = Visitor::new(&sidegate);
+    assert!(visitor.page("/ui/calls").await.contains("None yet"));
+    let client = McpClient::connect(sidegate.url()).await;
+    client.call("x_near_now", json!({})).await.result();
+    client.call("x_all_test_error_handling", json!({})).await.result();
+    visitor.post("/ui/call", &[("tool", "x_near_uuid")]).await;
+    let (id, sleeping) =
+        client.starting("tools/call", json!({"name": "x_all_sleep", "arguments": {"ms": 600_000}}));
+    tokio::pin!(sleeping);
+    let looking = eventually("the call that is under way", async || {
+        let page = visitor.page("/ui/calls").await;
+        page.contains(">under way<").then_some(page)
+    });
+    let page = tokio::select! {
+        page = looking => page,
+        _ = &mut sleeping => panic!("it sleeps for ten minutes"),
+    };
+    let order = ["x_all_sleep", "x_near_uuid", "x_all_test_error_handling", "x_near_now"];
+    let at: Vec<usize> = order
+        .iter()
+        .map(|tool| page.find(&format!("name={tool}\"")).unwrap_or_else(|| panic!("{tool}: {page}")))
+        .collect();
+    assert!(at.is_sorted(), "the newest first: {page}");
+    assert!(page.contains(">tool error<") && page.matches(">ok<").count() == 2, "{page}");
+    assert!(page.contains(" ms<"), "{page}");
+
+    let of_near = visitor.page("/ui/calls?server=near").await;
+    assert!(of_near.contains("x_near_now") && !of_near.contains("x_all_sleep"), "{of_near}");
+    assert!(visitor.page("/ui/servers/all").await.contains("name=x_all_sleep\""));
+    assert_eq!(visitor.get("/ui/calls?server=none").await.status, StatusCode::NOT_FOUND);
+
+    client.notify("notifications/cancelled", json!({"requestId": id})).await;
+    eventually("its end", async || visitor.page("/ui/calls").await.contains(">cancelled<").then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn changes_of_the_gateways_configuration_are_remembered() {
+    let sidegate = near().start().await;
+    let visitor = Visitor::new(&sidegate);
+    let changes = async || {
+        let page = visitor.page("/ui/gateway").await;
+        let (_, table) = page.split_once("Changes, the newest first").expect("a table");
+        table.split("</table>").next().unwrap().matches("<tr>").count() - 1
+    };
+    let before = changes().await;
+    assert!(before >= 1);
+    sidegate.write_definition("later", &built_in());
+    eventually("one more", async || (changes().await > before).then_some(())).await;
+    let page = visitor.page("/ui/gateway").await;
+    assert!(page.contains(">embedded ") && !page.contains("agentgateway's own page"), "{page}");
 }
 
 #[tokio::test]

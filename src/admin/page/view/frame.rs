@@ -16,13 +16,15 @@ pub(in crate::admin::page) struct Frame<'a> {
 pub(super) enum Place {
     Servers,
     Tools,
+    Calls,
     Logs,
     Gateway,
 }
 
-const PLACES: [(Place, &str, &str); 4] = [
+const PLACES: [(Place, &str, &str); 5] = [
     (Place::Servers, "/ui", "Servers"),
     (Place::Tools, "/ui/tools", "Tools"),
+    (Place::Calls, "/ui/calls", "Calls"),
     (Place::Logs, "/ui/logs", "Logs"),
     (Place::Gateway, "/ui/gateway", "Gateway"),
 ];

@@ -2,12 +2,13 @@
 
 use maud::{Markup, html};
 
+use super::super::reloads::Reload;
 use super::super::text::Said;
 use super::frame::Place;
 use super::{Frame, parts};
 use crate::admin::status::{GatewayStatus, Status};
 
-pub(in crate::admin::page) fn gateway(frame: &Frame<'_>, status: &Status) -> Markup {
+pub(in crate::admin::page) fn gateway(frame: &Frame<'_>, status: &Status, reloads: &[Reload]) -> Markup {
     let gateway = &status.gateway;
     let content = html! {
         div #gateway data-live="" { (facts(gateway)) }
@@ -16,6 +17,10 @@ pub(in crate::admin::page) fn gateway(frame: &Frame<'_>, status: &Status) -> Mar
                 a href={ "http://127.0.0.1:" (ports.admin) "/ui/" } rel="noopener" { "agentgateway's own page" }
                 " shows its routes. It has no password, and works in a browser on this machine only."
             }
+        }
+        section aria-labelledby="reloads-heading" {
+            h2 #reloads-heading { "Changes of its configuration" }
+            div #reloads data-live="" { (history(reloads)) }
         }
         section aria-labelledby="instance-heading" {
             h2 #instance-heading { "Instance" }
@@ -50,11 +55,30 @@ fn facts(gateway: &GatewayStatus) -> Markup {
             @if gateway.state.is_some() {
                 dt { "Generation" } dd { code { (gateway.generation.as_deref().unwrap_or("none is in force")) } }
             }
-            @if let Some(reload) = &gateway.last_reload {
-                dt { "Last reload" }
-                dd {
-                    (parts::ago(reload.at)) ", "
-                    @match &reload.error { None => "in force", Some(error) => { "not in force: " (Said(error)) } }
+        }
+    }
+}
+
+fn history(reloads: &[Reload]) -> Markup {
+    html! {
+        @if reloads.is_empty() {
+            p.note { "None were seen: a gateway that runs elsewhere has its configuration from somebody else." }
+        } @else {
+            table.cards {
+                caption.hidden { "Changes, the newest first" }
+                thead { tr { th scope="col" { "Time (UTC)" } th scope="col" { "Generation" } } }
+                tbody {
+                    @for reload in reloads {
+                        tr {
+                            td.number { (parts::clock(reload.at)) }
+                            td {
+                                @match &reload.outcome {
+                                    Ok(generation) => code { (generation) },
+                                    Err(error) => { span.state.bad { "not in force" } p.reason { (Said(error)) } }
+                                }
+                            }
+                        }
+                    }
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! The page as HTML. One function a page, each from values to markup; what is written here is escaped by the templates.
 
+mod calls;
 mod frame;
 mod gateway;
 mod log;
@@ -10,6 +11,7 @@ mod sign_in;
 mod tool;
 mod tools;
 
+pub(super) use self::calls::calls;
 pub(super) use self::frame::Frame;
 pub(super) use self::gateway::gateway;
 pub(super) use self::log::logs;

@@ -21,10 +21,22 @@ const LONGEST_REASON: usize = 4000;
 
 /// A point in time, as how long ago it was; the time itself is there for programs, and on pointing at it.
 pub(super) fn ago(at: u64) -> Markup {
-    let exact = i64::try_from(at).ok().and_then(|at| DateTime::from_timestamp(at, 0));
-    let exact = exact.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default();
+    let exact = exact(at);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     html! { time datetime=(exact) title=(exact) { (rough(now.saturating_sub(at))) " ago" } }
+}
+
+/// The time of day, in UTC; the day is there on pointing at it.
+pub(super) fn clock(at: SystemTime) -> Markup {
+    let exact = exact(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+    // `2026-01-02T03:04:05Z`
+    let clock = exact.get(11..19).unwrap_or_default();
+    html! { time datetime=(exact) title=(exact) { (clock) } }
+}
+
+fn exact(at: u64) -> String {
+    let time = i64::try_from(at).ok().and_then(|at| DateTime::from_timestamp(at, 0));
+    time.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default()
 }
 
 /// A duration that changes seldom, so that what shows it need not be replaced all the time.

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::super::calls::Row;
 use super::super::form::address;
 use super::super::log::Tail;
 use super::super::paging::Paged;
@@ -9,13 +10,14 @@ use super::super::text::Said;
 use super::super::tools::Entry;
 use super::frame::Place;
 use super::tools::list;
-use super::{Frame, parts};
+use super::{Frame, calls, parts};
 use crate::admin::status::ServerEntry;
 
 pub(in crate::admin::page) fn server(
     frame: &Frame<'_>,
     server: &ServerEntry,
     tools: &Paged<Entry>,
+    calls: &Paged<Row>,
     log: &Tail,
 ) -> Markup {
     let content = html! {
@@ -33,6 +35,15 @@ pub(in crate::admin::page) fn server(
                 (list(tools, false))
                 @if tools.pages > 1 {
                     p { a href=(address("/ui/tools", &[("server", &server.name)])) { "All " (parts::count(tools.all, "tool")) } }
+                }
+            }
+        }
+        section aria-labelledby="calls-heading" {
+            h2 #calls-heading { "Calls" }
+            div #calls data-live="" {
+                (calls::table(&calls.items, false))
+                @if calls.all > calls.items.len() {
+                    p { a href=(address("/ui/calls", &[("server", &server.name)])) { "All " (parts::count(calls.all, "call")) } }
                 }
             }
         }
