@@ -12,7 +12,7 @@
 //! | --- | --- | --- |
 //! | [`instance`] | wiring: start order, stop order, the library's front door | details of any part |
 //! | [`management`] | Sidegate's own tools: looking at servers and definitions, and changing them | sessions |
-//! | [`admin`] | the control socket, and what an instance says of itself through it | what the operations do |
+//! | [`admin`] | the control socket, what an instance says of itself, and the page for a browser | what the operations do |
 //! | [`reconciler`] | following the definitions; one actor a server; what users see of it | the wire format |
 //! | [`aggregator`] | the catalogue of tools, exposed names, clients' sessions, the relay | files and processes |
 //! | [`bridge`] | what the gateway cannot dial: stdio servers, one child a session, legacy SSE servers, and others | gateways, exposed names |
