@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -53,6 +54,10 @@ pub struct Upstream {
     lost: CancellationToken,
     /// We have ended it.
     closed: CancellationToken,
+    /// Somebody closes it, or has.
+    closing: AtomicBool,
+    /// The server has been told, or could not be.
+    over: CancellationToken,
     side: Arc<ServerSide>,
     lists: Arc<ListChanges>,
     tracker: TaskTracker,
@@ -141,6 +146,8 @@ impl Upstream {
             session,
             lost,
             closed: CancellationToken::new(),
+            closing: AtomicBool::new(false),
+            over: CancellationToken::new(),
             side,
             lists,
             tracker,
@@ -330,12 +337,19 @@ impl Upstream {
         self.session.request(request, id, &mut |message| self.side.take(&message, Origin::Outside)).await
     }
 
-    /// Closes the session: the server may forget it, and ends what belongs to it.
+    /// Closes the session: the server may forget it, and ends what belongs to it. Who comes second waits for the first, to whom
+    /// goes what the server says.
     ///
     /// # Errors
     ///
     /// The server did not answer as it should. The session is over for us all the same.
     pub async fn close(&self) -> Result<(), ConnectError> {
+        if self.closing.swap(true, Ordering::AcqRel) {
+            self.over.cancelled().await;
+            return Ok(());
+        }
+        // Also where nobody waits for this any more.
+        let _over = self.over.clone().drop_guard();
         let was_lost = self.is_lost();
         self.lost.cancel();
         self.closed.cancel();
