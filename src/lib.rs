@@ -26,6 +26,7 @@
 //! | [`config`] | `config.yaml`, environment and flags as one set of settings, each with its origin | what settings do |
 //! | [`mcpserver`] | the MCPServer resource: type, validator, the store of files and its edits | gateways, MCP |
 //! | [`example_server`] | a small MCP server to try things with | everything above |
+//! | `http1` | HTTP/1.1 connections that are driven by whoever holds them | who is dialled |
 //! | [`outbound`] | the proxies that the environment names | who dials |
 //! | [`environment`] | a snapshot of environment variables | |
 //! | [`glob`] | patterns for names | whose names they are |
@@ -64,6 +65,7 @@ mod error;
 pub mod example_server;
 pub mod gateway;
 pub mod glob;
+mod http1;
 pub mod instance;
 pub mod management;
 pub mod mcpserver;

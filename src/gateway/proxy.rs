@@ -2,19 +2,17 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
-use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::body::ResponseBody;
 use super::headers::remove_hop_by_hop;
-use super::pool::{Backend, Lease};
+use super::pool::{Backend, Connection};
 use super::route::{Route, Target, Upstream};
 use super::state::Gateway;
 
@@ -102,14 +100,11 @@ impl Failure {
 }
 
 /// Sends on an idle connection if there is one; if that took none of the request, once more on a new one.
-async fn forward(
-    backend: &Arc<Backend>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Failure> {
-    let request = match backend.reuse(Instant::now()) {
+async fn forward(backend: &Backend, request: Request<Incoming>) -> Result<Response<ResponseBody>, Failure> {
+    let request = match backend.reuse() {
         None => request,
         Some(mut connection) => match connection.send(request).await {
-            Ok(response) => return Ok(relay(response, Lease::new(connection, Arc::clone(backend)))),
+            Ok(response) => return Ok(relay(response, connection, backend)),
             Err(mut unsent) => match unsent.take_message() {
                 Some(request) => request,
                 None => return Err(Failure::Send(unsent.into_error())),
@@ -118,21 +113,16 @@ async fn forward(
     };
     let mut connection = backend.connect().await.map_err(Failure::Connect)?;
     match connection.send(request).await {
-        Ok(response) => Ok(relay(response, Lease::new(connection, Arc::clone(backend)))),
+        Ok(response) => Ok(relay(response, connection, backend)),
         Err(unsent) => Err(Failure::Send(unsent.into_error())),
     }
 }
 
-fn relay(response: Response<Incoming>, lease: Lease) -> Response<ResponseBody> {
+fn relay(response: Response<Incoming>, connection: Connection, backend: &Backend) -> Response<ResponseBody> {
     let (mut head, incoming) = response.into_parts();
     remove_hop_by_hop(&mut head.headers);
     head.version = Version::HTTP_11;
-    let body = if incoming.is_end_stream() {
-        ResponseBody::EMPTY
-    } else {
-        ResponseBody::Upstream { incoming, lease }
-    };
-    Response::from_parts(head, body)
+    Response::from_parts(head, ResponseBody::Upstream(backend.body(incoming, connection)))
 }
 
 pub(super) fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<ResponseBody> {

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytestring::ByteString;
 use http::Response;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::Body;
 use super::error::{ClientError, Refusal, refusal};
 use super::events::Events;
 use super::origin::Lease;
@@ -43,7 +43,7 @@ impl Session {
     pub(super) async fn read_answer(
         &self,
         mut lease: Lease,
-        response: Response<Incoming>,
+        response: Response<Body>,
         id: &RequestId,
         on_said: &mut (dyn FnMut(Said) + Send),
     ) -> Result<Message, ClientError> {
@@ -98,7 +98,7 @@ impl Session {
     }
 
     /// Asks for the rest of a stream; `None` when there is none to be had.
-    async fn resume(&self, last: &ByteString) -> Option<(Lease, Response<Incoming>)> {
+    async fn resume(&self, last: &ByteString) -> Option<(Lease, Response<Body>)> {
         let begun = Instant::now();
         let mut pause = FIRST_WAIT;
         loop {
@@ -122,7 +122,7 @@ impl Session {
     /// An answer that is alone, or with others in a batch, which 2025-03-26 allows.
     async fn read_json(
         &self,
-        response: Response<Incoming>,
+        response: Response<Body>,
         id: &RequestId,
         on_said: &mut (dyn FnMut(Said) + Send),
     ) -> Result<Message, ClientError> {

@@ -10,11 +10,11 @@ use crate::wire::sse::DecodeError;
 #[non_exhaustive]
 pub enum ClientError {
     /// No connection: nothing was sent.
-    #[error("cannot connect: {}", root_cause(.0))]
-    Connect(#[source] hyper_util::client::legacy::Error),
+    #[error("cannot connect: {}", root_cause(&**.0))]
+    Connect(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The connection broke before the answer's head came: the request may have been executed.
-    #[error("the connection broke: {}", root_cause(.0))]
-    Send(#[source] hyper_util::client::legacy::Error),
+    #[error("the connection broke: {}", root_cause(&**.0))]
+    Send(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The connection broke while the answer's body came.
     #[error("the answer broke off: {0}")]
     Body(#[source] hyper::Error),
@@ -79,10 +79,6 @@ impl ClientError {
             Self::Status(error) => error.retry_after(),
             _ => None,
         }
-    }
-
-    pub(super) fn from_send(error: hyper_util::client::legacy::Error) -> Self {
-        if error.is_connect() { Self::Connect(error) } else { Self::Send(error) }
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use http::Response;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
+use super::Body;
 use super::error::ClientError;
 use crate::wire::message::{self, Message};
 use crate::wire::sse::Decoder;
@@ -38,7 +38,7 @@ pub(super) async fn next_of(events: &mut Option<Events>) -> Result<Option<Messag
 
 /// The messages of an event stream.
 pub(super) struct Events {
-    pub(super) body: Incoming,
+    pub(super) body: Body,
     pub(super) decoder: Decoder,
     limit: usize,
     /// What is left of a batch, which 2025-03-26 allows in an event.
@@ -46,12 +46,12 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn new(response: Response<Incoming>, limit: usize) -> Self {
+    pub(super) fn new(response: Response<Body>, limit: usize) -> Self {
         Self { body: response.into_body(), decoder: Decoder::new(limit), limit, batch: VecDeque::new() }
     }
 
     /// Goes on with another response; the id to resume after is kept until a new one comes.
-    pub(super) fn resume(&mut self, response: Response<Incoming>) {
+    pub(super) fn resume(&mut self, response: Response<Body>) {
         self.body = response.into_body();
         self.decoder.restart();
     }

@@ -8,6 +8,7 @@
 //! again. Time limits are the caller's: every future here may be dropped at any await.
 
 mod answer;
+mod direct;
 mod error;
 mod events;
 mod origin;
@@ -16,19 +17,23 @@ mod session;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::Full;
 use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
-use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::net::TcpStream;
+
+use crate::http1;
 
 pub use answer::Said;
 pub use error::{ClientError, StatusError};
 pub use origin::{InvalidOrigin, Origin};
 pub use session::{ClientConfig, Session};
 
-/// A pool of keep-alive connections, shared by all sessions. Cheap to clone.
+/// A pool of keep-alive connections, shared by all sessions. Cheap to clone. Origins at an address of their own, which a gateway of
+/// ours is, are asked without it.
 #[derive(Clone, Debug)]
 pub struct Pool(Connections);
 
@@ -63,13 +68,21 @@ impl Pool {
         Self(Connections::Tls(client(HttpsConnector::from((connector, tls)))))
     }
 
-    fn request(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
-        match &self.0 {
+    async fn request(&self, request: Request<Full<Bytes>>) -> Result<Response<Body>, ClientError> {
+        let sent = match &self.0 {
             Connections::Plain(client) => client.request(request),
             Connections::Tls(client) => client.request(request),
+        };
+        match sent.await {
+            Ok(response) => Ok(response.map(Body::driven_elsewhere)),
+            Err(error) if error.is_connect() => Err(ClientError::Connect(error.into())),
+            Err(error) => Err(ClientError::Send(error.into())),
         }
     }
 }
+
+/// The body of a response.
+type Body = http1::Body<TcpStream, Full<Bytes>>;
 
 fn client<C: Connect + Clone>(connector: C) -> Client<C, Full<Bytes>> {
     Client::builder(TokioExecutor::new())

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::uri::{Authority, InvalidUri, PathAndQuery, Scheme};
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Request, Response, Uri};
+use http_body_util::Full;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use url::Url;
 
+use super::direct::Direct;
 use super::error::ClientError;
+use super::{Body, Pool};
 
 /// Whom to ask at the moment: the gateway, which may be replaced by another while sessions are open.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub struct Origin {
     /// What stands before each path, without a slash at its end.
     prefix: Box<str>,
     pub(super) headers: HeaderMap,
+    /// Where it can be dialled without looking anything up.
+    direct: Option<Direct>,
     requests: TaskTracker,
 }
 
@@ -52,7 +58,15 @@ impl Origin {
     }
 
     fn of(scheme: Scheme, authority: Authority, prefix: &str, headers: HeaderMap) -> Arc<Self> {
-        Arc::new(Self { scheme, authority, prefix: prefix.into(), headers, requests: TaskTracker::new() })
+        let direct = if scheme == Scheme::HTTP { Direct::to(&authority) } else { None };
+        Arc::new(Self {
+            scheme,
+            authority,
+            prefix: prefix.into(),
+            headers,
+            direct,
+            requests: TaskTracker::new(),
+        })
     }
 
     /// The host.
@@ -71,18 +85,39 @@ impl Origin {
         self.requests.wait().await;
     }
 
-    pub(super) fn uri(&self, path: &PathAndQuery) -> Result<Uri, ClientError> {
-        let wrong = |error: http::Error| ClientError::Protocol(format!("the address is wrong: {error}"));
-        let path = match &*self.prefix {
-            "" => path.clone(),
-            prefix => format!("{prefix}{path}").parse().map_err(|error: InvalidUri| wrong(error.into()))?,
-        };
+    /// Sends a request to `path`; with connections of `pool` where the origin has none of its own.
+    pub(super) async fn send(
+        &self,
+        pool: &Pool,
+        path: &PathAndQuery,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Body>, ClientError> {
+        let path = self.path(path)?;
+        if let Some(direct) = &self.direct {
+            return direct.request(path, request).await;
+        }
+        *request.uri_mut() = self.uri(path)?;
+        pool.request(request).await
+    }
+
+    fn path(&self, path: &PathAndQuery) -> Result<PathAndQuery, ClientError> {
+        match &*self.prefix {
+            "" => Ok(path.clone()),
+            prefix => format!("{prefix}{path}").parse().map_err(|error: InvalidUri| wrong(&error)),
+        }
+    }
+
+    fn uri(&self, path: PathAndQuery) -> Result<Uri, ClientError> {
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(path);
-        Uri::from_parts(parts).map_err(|error| wrong(error.into()))
+        Uri::from_parts(parts).map_err(|error| wrong(&error))
     }
+}
+
+fn wrong(error: &dyn std::error::Error) -> ClientError {
+    ClientError::Protocol(format!("the address is wrong: {error}"))
 }
 
 /// A request that is counted at its origin.
@@ -121,6 +156,7 @@ mod tests {
     #[case("http://b\u{fc}cher.test", "http://xn--bcher-kva.test/mcp/a")]
     fn a_path_of_the_url_stands_before_others(#[case] url: &str, #[case] expected: &str) {
         let origin = Origin::at(&url.parse().unwrap()).unwrap();
-        assert_eq!(origin.uri(&PathAndQuery::from_static("/mcp/a")).unwrap(), expected);
+        let path = origin.path(&PathAndQuery::from_static("/mcp/a")).unwrap();
+        assert_eq!(origin.uri(path).unwrap(), expected);
     }
 }

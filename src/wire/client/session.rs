@@ -10,16 +10,15 @@ use futures_util::FutureExt as _;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::Pool;
 use super::answer::Said;
 use super::error::{ClientError, Refusal, StatusError, refusal};
 use super::events::{Events, next_of, while_reading};
 use super::origin::{Lease, Origin};
+use super::{Body, Pool};
 use crate::wire::json;
 use crate::wire::message::{Message, RequestId, View};
 use crate::wire::rpc;
@@ -348,7 +347,7 @@ impl Session {
         }
     }
 
-    async fn post(&self, lease: &Lease, text: ByteString) -> Result<Response<Incoming>, ClientError> {
+    async fn post(&self, lease: &Lease, text: ByteString) -> Result<Response<Body>, ClientError> {
         self.exchange(&lease.origin, Method::POST, None, text.into_bytes()).await
     }
 
@@ -356,7 +355,7 @@ impl Session {
         &self,
         origin: &Origin,
         last_event_id: Option<&ByteString>,
-    ) -> Result<Response<Incoming>, ClientError> {
+    ) -> Result<Response<Body>, ClientError> {
         let response = self.exchange(origin, Method::GET, last_event_id, Bytes::new()).await?;
         if is(&response, "text/event-stream") { Ok(response) } else { Err(unexpected_type(&response)) }
     }
@@ -367,7 +366,7 @@ impl Session {
         method: Method,
         last_event_id: Option<&ByteString>,
         body: Bytes,
-    ) -> Result<Response<Incoming>, ClientError> {
+    ) -> Result<Response<Body>, ClientError> {
         const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -376,7 +375,6 @@ impl Session {
         let post = method == Method::POST;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
-        *request.uri_mut() = origin.uri(&self.config.path)?;
         let headers = request.headers_mut();
         headers.clone_from(&self.config.headers);
         headers.extend(origin.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -398,7 +396,7 @@ impl Session {
                 value.map_err(|_| ClientError::Protocol("an event id is no text".into()))?,
             );
         }
-        let response = self.pool.request(request).await.map_err(ClientError::from_send)?;
+        let response = origin.send(&self.pool, &self.config.path, request).await?;
         if response.status().is_success() { Ok(response) } else { Err(self.status_error(response).await) }
     }
 
@@ -406,7 +404,7 @@ impl Session {
         self.config.route_marker.as_ref().is_none_or(|marker| headers.contains_key(marker))
     }
 
-    async fn status_error(&self, response: Response<Incoming>) -> ClientError {
+    async fn status_error(&self, response: Response<Body>) -> ClientError {
         let (parts, body) = response.into_parts();
         let from_server = self.unmarked || self.is_marked(&parts.headers);
         let mut kept = Vec::new();
@@ -430,7 +428,7 @@ impl Session {
         }))
     }
 
-    pub(super) async fn collect(&self, body: Incoming) -> Result<Bytes, ClientError> {
+    pub(super) async fn collect(&self, body: Body) -> Result<Bytes, ClientError> {
         let limit = self.config.max_message;
         match Limited::new(body, limit).collect().await {
             Ok(body) => Ok(body.to_bytes()),
@@ -443,7 +441,7 @@ impl Session {
 
     /// Reads what is left of a response, so that its connection can be used again. What takes longer than a moment is
     /// given up, connection and all.
-    pub(super) fn drain(&self, mut body: Incoming) {
+    pub(super) fn drain(&self, mut body: Body) {
         const MOMENT: Duration = Duration::from_secs(1);
         if matches!(body.frame().now_or_never(), Some(None | Some(Err(_)))) {
             return;
@@ -487,14 +485,14 @@ impl Drop for Session {
     }
 }
 
-pub(super) fn is(response: &Response<Incoming>, kind: &str) -> bool {
+pub(super) fn is(response: &Response<Body>, kind: &str) -> bool {
     let value = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     value
         .and_then(|value| value.split(';').next())
         .is_some_and(|value| value.trim().eq_ignore_ascii_case(kind))
 }
 
-pub(super) fn unexpected_type(response: &Response<Incoming>) -> ClientError {
+pub(super) fn unexpected_type(response: &Response<Body>) -> ClientError {
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let status = response.status();
     ClientError::Protocol(match kind {
