@@ -14,6 +14,7 @@ use tracing::{debug, info};
 
 use super::body::{Body, Pace};
 use super::session::{Entry, NoSlot, SessionHandle, SessionId, Table};
+use super::under_way::UnderWay;
 use super::{
     Endpoint, LAST_EVENT_ID, Opened, PROTOCOL_VERSION, Reply, RequestContext, SESSION_ID, ServerConfig,
 };
@@ -256,22 +257,30 @@ impl<E: Endpoint> StreamableHttp<E> {
         let unanswered = Arc::new(AtomicUsize::new(requests.len()));
         let context = Arc::new(context);
         let primed = self.config.priming.is_for(entry.version);
+        let mut under_way = UnderWay::new(&self.tracker);
+        let alone = requests.len() == 1;
         for request in requests {
             let reply = Reply { stream: Arc::clone(&stream), unanswered: Arc::clone(&unanswered), primed };
             let (server, entry, context) = (Arc::clone(self), Arc::clone(&entry), Arc::clone(&context));
-            // A task of its own: a client that goes away does not cancel its request ("Sending Messages to the
-            // Server", item 6).
-            self.tracker.spawn(async move {
+            let work = async move {
                 server.endpoint.request(&entry.session, request, &context, reply).await;
                 entry.forget_old_streams();
-            });
+            };
+            if alone {
+                under_way.begin(work);
+            } else {
+                self.tracker.spawn(work);
+            }
         }
         let mut reader = stream.read();
-        let head = match tokio::time::timeout(self.config.json_grace, reader.next()).await {
+        let first = under_way.drive_until(|context| reader.poll_next(context));
+        let head = match tokio::time::timeout(self.config.json_grace, first).await {
             Ok(Some(first)) if first.last => return json(StatusCode::OK, first.data),
             Ok(Some(first)) => Some((first.number, first.data)),
             Ok(None) | Err(_) => None,
         };
+        // What is left of it goes on while the stream is read.
+        drop(under_way);
         entry.keep(Arc::clone(&stream));
         let first = head.map(|(number, data)| sse::encode(&event_id(stream.number(), number), &data));
         let primed = primed.then(|| self.priming_event(stream.number()));

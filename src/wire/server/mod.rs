@@ -11,6 +11,7 @@
 //! | `handler` | POST, GET and DELETE |
 //! | `origin` | Host and Origin: who may talk to us at all |
 //! | `session` | the table of sessions: cap, idle expiry, the streams of each |
+//! | `under_way` | a request that is answered soon, or becomes a task of its own |
 //!
 //! Knows nothing of what a method does, except that `initialize` opens a session.
 
@@ -19,6 +20,7 @@ mod body;
 mod handler;
 mod origin;
 mod session;
+mod under_way;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -75,7 +77,7 @@ pub trait Endpoint: Send + Sync + 'static {
         handle: &SessionHandle,
     ) -> impl Future<Output = Result<Opened<Self::Session>, RpcError>> + Send;
 
-    /// Takes a request of a session; the answer goes to `reply`. Runs as a task of its own.
+    /// Takes a request of a session; the answer goes to `reply`. Runs to its end, also where the client goes away.
     fn request(
         &self,
         session: &Arc<Self::Session>,
