@@ -19,6 +19,10 @@ fuzz *arguments:
 bench *arguments:
     scripts/bench {{ arguments }}
 
+# Count instructions under callgrind, and compare with the baseline; `--update` makes a new one.
+bench-instructions *arguments:
+    scripts/bench-instructions {{ arguments }}
+
 # What must pass before a change lands.
 ci:
     .ci/run

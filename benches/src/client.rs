@@ -29,6 +29,8 @@ const VERSION: &str = "2025-06-18";
 pub(crate) enum Target {
     /// Streamable HTTP.
     Http(String),
+    /// Streamable HTTP behind a gateway that asks for a key.
+    Keyed { url: String, key: &'static str },
     /// HTTP+SSE, as of 2024-11-05.
     Sse(String),
     /// A command, one process a session.
@@ -129,6 +131,11 @@ impl Link {
     async fn connect(target: &Target) -> Result<Self> {
         Ok(match target {
             Target::Http(url) => Self::Http(Box::new(Http::connect(url).await?)),
+            Target::Keyed { url, key } => {
+                let mut http = Http::connect(url).await?;
+                http.key = Some(HeaderValue::from_static(key));
+                Self::Http(Box::new(http))
+            }
             Target::Sse(url) => {
                 let (events, path) = Events::open(url).await?;
                 let mut post = Http::connect(url).await?;
@@ -168,6 +175,7 @@ struct Http {
     path: Uri,
     host: HeaderValue,
     session: Option<HeaderValue>,
+    key: Option<HeaderValue>,
 }
 
 impl Http {
@@ -180,7 +188,7 @@ impl Http {
         // Its end is seen by whoever sends.
         tokio::task::spawn_local(connection);
         let path = uri.path_and_query().ok_or("a URL without a path")?.as_str().parse()?;
-        Ok(Self { sender, path, host: HeaderValue::from_str(host)?, session: None })
+        Ok(Self { sender, path, host: HeaderValue::from_str(host)?, session: None, key: None })
     }
 
     async fn send(&mut self, method: Method, body: Bytes) -> Result<Response<Incoming>> {
@@ -195,6 +203,9 @@ impl Http {
         if let Some(session) = &self.session {
             headers.insert("mcp-session-id", session.clone());
             headers.insert("mcp-protocol-version", HeaderValue::from_static(VERSION));
+        }
+        if let Some(key) = &self.key {
+            headers.insert("x-sidegate-key", key.clone());
         }
         *request.method_mut() = method;
         self.sender.ready().await?;

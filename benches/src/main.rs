@@ -8,6 +8,7 @@
 //! | `path` | who stands in between: nobody, Sidegate, agentgateway, peers |
 //! | `relay` | what a call costs on each path |
 //! | `lifecycle` | what it takes to start, change, stop and grow |
+//! | `instructions` | how many instructions things take |
 //! | `process` | processes, and what they use |
 //! | `report` | the figures as JSON and as Markdown |
 //!
@@ -16,6 +17,7 @@
 //! run, not between machines.
 
 mod client;
+mod instructions;
 mod lifecycle;
 mod load;
 mod path;
@@ -42,14 +44,25 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
-    command: Option<Internal>,
+    command: Option<Other>,
     #[command(flatten)]
     bench: Bench,
 }
 
-/// What the harness starts itself as.
 #[derive(Debug, Subcommand)]
-enum Internal {
+enum Other {
+    /// Count instructions under callgrind, and compare with a baseline
+    Instructions {
+        /// The sidegate to measure
+        #[arg(long, env = "SIDEGATE_BENCH_SIDEGATE", default_value = "sidegate")]
+        sidegate: PathBuf,
+        /// What was counted before
+        #[arg(long, value_name = "FILE")]
+        baseline: PathBuf,
+        /// Make what is counted now the baseline
+        #[arg(long)]
+        update: bool,
+    },
     /// The server at the end of all paths
     #[command(hide = true)]
     Upstream {
@@ -65,6 +78,9 @@ struct Bench {
     /// The sidegate to measure
     #[arg(long, env = "SIDEGATE_BENCH_SIDEGATE", default_value = "sidegate")]
     sidegate: PathBuf,
+    /// Another sidegate, to see what has changed
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
     /// A real agentgateway
     #[arg(long, env = "SIDEGATE_TEST_AGENTGATEWAY")]
     agentgateway: Option<PathBuf>,
@@ -119,8 +135,11 @@ fn main() -> ExitCode {
             |runtime| {
                 LocalSet::new().block_on(&runtime, async {
                     match arguments.command {
-                        Some(Internal::Upstream { tools, stdio: true }) => upstream::stdio(tools),
-                        Some(Internal::Upstream { tools, stdio: false }) => upstream::http(tools).await,
+                        Some(Other::Upstream { tools, stdio: true }) => upstream::stdio(tools),
+                        Some(Other::Upstream { tools, stdio: false }) => upstream::http(tools).await,
+                        Some(Other::Instructions { sidegate, baseline, update }) => {
+                            count(&sidegate, &baseline, update).await
+                        }
                         None => bench(arguments.bench).await,
                     }
                 })
@@ -139,6 +158,7 @@ async fn bench(bench: Bench) -> Result {
     let begun = Instant::now();
     let mut programs = Programs {
         sidegate: bench.sidegate.clone(),
+        before: bench.before.clone(),
         agentgateway: bench.agentgateway.clone(),
         mcp_proxy: bench.mcp_proxy.clone(),
         fastmcp: bench.fastmcp.clone(),
@@ -198,6 +218,24 @@ async fn bench(bench: Bench) -> Result {
             std::fs::write(&file, text)?;
             eprintln!("written: {}", file.display());
         }
+    }
+    Ok(())
+}
+
+async fn count(sidegate: &std::path::Path, baseline: &std::path::Path, update: bool) -> Result {
+    let me = std::env::current_exe()?.to_string_lossy().into_owned();
+    let counts = instructions::Subject { sidegate, me: &me }.count().await?;
+    let before = match std::fs::read_to_string(baseline) {
+        Ok(text) => serde_json::from_str(&text)?,
+        Err(error) if update && error.kind() == std::io::ErrorKind::NotFound => instructions::Counts::new(),
+        Err(error) => return Err(format!("{}: {error}", baseline.display()).into()),
+    };
+    let fine = instructions::compare(&counts, &before);
+    if update {
+        std::fs::write(baseline, serde_json::to_string_pretty(&counts)? + "\n")?;
+        eprintln!("written: {}", baseline.display());
+    } else if !fine {
+        return Err("more instructions than the baseline allows".into());
     }
     Ok(())
 }

@@ -27,6 +27,8 @@ pub(crate) enum Kind {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Programs {
     pub(crate) sidegate: PathBuf,
+    /// Another Sidegate to compare with.
+    pub(crate) before: Option<PathBuf>,
     pub(crate) agentgateway: Option<PathBuf>,
     pub(crate) mcp_proxy: Option<PathBuf>,
     /// A Python with fastmcp.
@@ -86,10 +88,12 @@ pub(crate) async fn start_all(
     Ok(paths)
 }
 
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 10] = [
     "direct",
     "sidegate, embedded",
+    "sidegate before, embedded",
     "sidegate, agentgateway",
+    "sidegate before, agentgateway",
     "agentgateway, MCP route",
     "agentgateway, HTTP route",
     "mcp-proxy (Rust)",
@@ -111,6 +115,14 @@ async fn start(
         "sidegate, agentgateway" => {
             sidegate(name, kind, upstream, &programs.sidegate, Some(agentgateway_program()?)).await?
         }
+        "sidegate before, embedded" => match &programs.before {
+            Some(before) => sidegate(name, kind, upstream, before, None).await?,
+            None => return Ok(None),
+        },
+        "sidegate before, agentgateway" => match &programs.before {
+            Some(before) => sidegate(name, kind, upstream, before, Some(agentgateway_program()?)).await?,
+            None => return Ok(None),
+        },
         "agentgateway, MCP route" => {
             agentgateway(name, kind, upstream, agentgateway_program()?, mcp_route).await?
         }
@@ -249,14 +261,15 @@ async fn mcp_proxy(
     };
     let config = format!(
         "[proxy]\nname = \"bench\"\nversion = \"0\"\n[proxy.listen]\nhost = \"127.0.0.1\"\nport = {port}\n\
+         [observability]\nlog_level = \"warn\"\n\
          [[backends]]\nname = \"bench\"\n{backend}\n"
     );
     let file = directory.path().join("proxy.toml");
     std::fs::write(&file, config)?;
     let mut command = Command::new(program);
-    command.arg("--config").arg(&file).env("RUST_LOG", "warn");
+    command.arg("--config").arg(&file);
     command.stderr(std::fs::File::create(directory.path().join("log"))?);
-    let target = Target::Http(format!("http://127.0.0.1:{port}/mcp"));
+    let target = Target::Http(format!("http://127.0.0.1:{port}/"));
     started(name, kind, target, &mut command, directory).await
 }
 
@@ -337,7 +350,7 @@ async fn started(
 }
 
 /// Ports that were free a moment ago, for programs that cannot choose one themselves.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut sockets = Vec::with_capacity(N);
     let mut ports = [0; N];
     for port in &mut ports {
