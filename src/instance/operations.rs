@@ -2,7 +2,7 @@
 //!
 //! | request | does |
 //! | --- | --- |
-//! | `GET /v1/status` | says what the instance, its gateway and its servers are: [`Status`](crate::admin::status::Status) |
+//! | `GET /v1/status` | says what the instance, its gateway and its servers are: [`Status`] |
 //! | `POST /v1/gateway/restart` | replaces the gateway without a gap |
 //! | `POST /v1/servers/NAME/start`, `…/stop`, `…/restart` | answers when it is done |
 

@@ -57,7 +57,7 @@ impl ClientError {
     }
 
     /// Whether the server says that it does not know the session (any more): 404 as the specification has it, or 400
-    /// with the [words](UNKNOWN_SESSION) of those who say so otherwise.
+    /// with the words of those who say so otherwise.
     pub fn is_session_lost(&self) -> bool {
         let Self::Status(error) = self else { return false };
         let known_words = || {
