@@ -256,6 +256,9 @@ async fn a_server_that_is_never_there_ends_the_wait() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_run_at_once() {
     const MANY: u32 = 32;
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
     let surroundings = Surroundings::new();
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..MANY {
@@ -275,6 +278,8 @@ async fn many_run_at_once() {
     };
     let all: std::collections::BTreeSet<u16> = instances.iter().flat_map(ports).collect();
     assert_eq!(all.len(), 4 * instances.len());
+    let descriptors = fs_err::read_dir("/proc/self/fd").unwrap().count();
+    assert!(descriptors < 50 * instances.len(), "{descriptors} descriptors");
     let ends = instances.into_iter().map(Instance::shutdown).collect::<tokio::task::JoinSet<_>>();
     within("the end of all", ends.join_all()).await;
     surroundings.nothing_is_left().await;
