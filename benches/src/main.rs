@@ -167,7 +167,7 @@ async fn bench(bench: Bench) -> Result {
     if programs.agentgateway.is_none() {
         programs.agentgateway = cached_agentgateway(&programs.sidegate).await;
     }
-    let mut report = Report::new(&programs, bench.quick).await;
+    let mut report = Report::new(&programs, asked_for()).await;
 
     let me = std::env::current_exe()?.to_string_lossy().into_owned();
     let mut server = Process::start(Command::new(&me).arg("upstream"))?;
@@ -220,6 +220,23 @@ async fn bench(bench: Bench) -> Result {
         }
     }
     Ok(())
+}
+
+/// The arguments that matter to the figures; files of this machine do not.
+fn asked_for() -> String {
+    const OF_INTEREST: [&str; 7] =
+        ["--quick", "--only", "--path", "--clients", "--payload", "--time", "--rounds"];
+    let mut text = String::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        if OF_INTEREST.contains(&argument.as_str()) {
+            text.extend([" ", &argument]);
+            if argument != "--quick" {
+                text.extend(arguments.next().iter().flat_map(|value| [" ", value]));
+            }
+        }
+    }
+    text
 }
 
 async fn count(sidegate: &std::path::Path, baseline: &std::path::Path, update: bool) -> Result {

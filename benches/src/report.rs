@@ -17,7 +17,8 @@ use crate::relay::Row;
 pub(crate) struct Report {
     machine: Machine,
     versions: Vec<(&'static str, String)>,
-    quick: bool,
+    /// What was asked for.
+    arguments: String,
     pub(crate) seconds: u64,
     pub(crate) rows: Vec<Row>,
     pub(crate) figures: Vec<Figure>,
@@ -54,7 +55,7 @@ impl Machine {
 }
 
 impl Report {
-    pub(crate) async fn new(programs: &Programs, quick: bool) -> Self {
+    pub(crate) async fn new(programs: &Programs, arguments: String) -> Self {
         let mut versions = vec![("sidegate", first_line(&programs.sidegate, &["version"]).await)];
         if let Some(program) = &programs.agentgateway {
             versions.push(("agentgateway", first_line(program, &["-V"]).await));
@@ -75,7 +76,14 @@ impl Report {
                 .and_then(|package| package["version"].as_str().map(str::to_owned));
             versions.push(("mcp-hub", format!("{} on Node {node}", version.unwrap_or_default())));
         }
-        Self { machine: Machine::this(), versions, quick, seconds: 0, rows: Vec::new(), figures: Vec::new() }
+        Self {
+            machine: Machine::this(),
+            versions,
+            arguments,
+            seconds: 0,
+            rows: Vec::new(),
+            figures: Vec::new(),
+        }
     }
 
     pub(crate) fn json(&self) -> Result<String> {
@@ -91,8 +99,7 @@ impl Report {
             page,
             "\n## Where\n\n| | |\n| --- | --- |\n| machine | {cpu}, {cores} cores, {memory}, Linux {kernel} |\n\
              | load before the run | {load} |\n| run | `just bench{}`, {} s |\n",
-            if self.quick { " --quick" } else { "" },
-            self.seconds
+            self.arguments, self.seconds
         );
         for (name, version) in &self.versions {
             let _ = writeln!(page, "| {name} | {version} |");
@@ -146,6 +153,7 @@ clients and whatever is in between share the machine, so compare figures of one 
 - *CPU*: seconds of CPU time, user and system, that everything in between needs for 10 000 calls, all of its processes counted;
   without the clients and without a remote server. A stdio server is a process of whoever starts it, so it is counted there.
 - *memory*: resident, of the same processes, at the end.
+- agentgateway by itself logs no calls; behind Sidegate it logs each, as it does by default.
 - In front of the stdio server *direct* means one process for each client.
 ";
 
