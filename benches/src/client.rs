@@ -69,6 +69,16 @@ impl Session {
         Ok(session)
     }
 
+    /// Ends the session in order: servers may hold a process for it.
+    pub(crate) async fn close(self) {
+        if let Link::Http(mut http) = self.link
+            && http.session.is_some()
+        {
+            // What a server does with it is its own business.
+            let _ = timeout(LIMIT, http.send(Method::DELETE, Bytes::new())).await;
+        }
+    }
+
     /// Makes the tool whose name ends with `name` the one that is called.
     pub(crate) async fn find_tool(&mut self, name: &str) -> Result {
         let answer = self.ask("tools/list", &json!({})).await?;

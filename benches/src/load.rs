@@ -77,15 +77,19 @@ pub(crate) async fn run(target: &Target, load: Load, time: Duration, root: u32) 
         running.spawn_local(caller.run(target, begun + time));
     }
     let mut latencies = histogram()?;
-    let mut sample = Sample::default();
+    let (mut sample, mut sessions) = (Sample::default(), Vec::new());
     while let Some(done) = running.join_next().await {
         let done = done??;
         latencies.add(&done.latencies)?;
         sample.errors += done.errors;
         sample.error = sample.error.or(done.error);
+        sessions.push(done.session);
     }
     let elapsed = begun.elapsed();
     let after = usage(root)?;
+    for session in sessions {
+        session.close().await;
+    }
 
     let micros = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
     sample.calls = latencies.len();
@@ -106,6 +110,7 @@ struct Caller {
 
 /// What became of them.
 struct Done {
+    session: Session,
     latencies: Histogram<u64>,
     errors: u64,
     error: Option<String>,
@@ -125,25 +130,25 @@ impl Caller {
     }
 
     async fn run(mut self, target: Target, until: Instant) -> Result<Done> {
-        let mut done = Done { latencies: histogram()?, errors: 0, error: None };
+        let (mut latencies, mut errors, mut error) = (histogram()?, 0, None);
         let mut in_a_row = 0;
         while Instant::now() < until && in_a_row < GIVE_UP {
             match self.call().await {
                 Ok(latency) => {
                     in_a_row = 0;
-                    done.latencies.saturating_record(u64::try_from(latency.as_nanos())?);
+                    latencies.saturating_record(u64::try_from(latency.as_nanos())?);
                 }
-                Err(error) => {
+                Err(failure) => {
                     in_a_row += 1;
-                    done.errors += 1;
-                    done.error.get_or_insert_with(|| error.to_string());
+                    errors += 1;
+                    error.get_or_insert_with(|| failure.to_string());
                     if let Ok(session) = Session::open(&target).await {
                         self.session = session;
                     }
                 }
             }
         }
-        Ok(done)
+        Ok(Done { session: self.session, latencies, errors, error })
     }
 }
 

@@ -334,7 +334,7 @@ async fn started(
     loop {
         let opened = Session::open(&target).await;
         let error = match opened {
-            Ok(_) => break,
+            Ok(session) => break session.close().await,
             Err(error) => error,
         };
         if let Err(why) = process.is_running().and_then(|()| {
