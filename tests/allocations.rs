@@ -77,7 +77,9 @@ mod tests {
             let resource = Resource::builder_empty().build();
             let metrics = Metrics::new(resource, Some(Temporality::Cumulative), offered).unwrap();
             let observers = vec![Arc::clone(metrics.calls()) as Arc<dyn CallObserver>];
-            let aggregate = Aggregate::new(registry, stop.clone()).with_calls(CallLog::new(observers, false));
+            let aggregate = Aggregate::new(registry, stop.clone())
+                .with_calls(CallLog::new(observers, false))
+                .with_call_ids(true);
             let http = StreamableHttp::new(aggregate, ServerConfig::default(), tracker, stop);
 
             let params = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}});
@@ -147,11 +149,11 @@ mod tests {
         (info, length)
     }
 
-    /// Counted: 62.
+    /// Counted: 72, four of which tell of the call: its record with two texts, and its id in the result.
     #[test]
     fn a_small_call_takes_few_allocations() {
         let (per_call, _) = measure(20);
-        assert!(per_call.count_total <= 70, "{per_call:?}");
+        assert!(per_call.count_total <= 74, "{per_call:?}");
     }
 
     /// Counted: as many allocations as for a small call, and 2.6 bytes in them for each byte that is relayed: what is parsed

@@ -3,6 +3,7 @@
 //!
 //! The control socket knows nothing of what the operations do: they come in as a handler.
 
+pub mod calls;
 pub mod control;
 pub mod page;
 pub mod status;

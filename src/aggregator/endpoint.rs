@@ -9,8 +9,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::call_id;
 use super::catalogue::Catalogue;
 use super::client::{Client, Clients};
+use super::context::{self, HttpContext};
 use super::declared::Declared;
 use super::elicitations;
 use super::exposure::{self, MetaTools};
@@ -56,6 +58,8 @@ pub struct Aggregate {
     stopping: CancellationToken,
     in_flight: watch::Sender<usize>,
     calls: Arc<CallLog>,
+    /// Results tell the ids of their calls.
+    call_ids: bool,
 }
 
 impl Aggregate {
@@ -68,6 +72,7 @@ impl Aggregate {
             stopping,
             in_flight: watch::Sender::new(0),
             calls: CallLog::new(Vec::new(), false),
+            call_ids: false,
         }
     }
 
@@ -81,6 +86,12 @@ impl Aggregate {
     #[must_use]
     pub fn with_calls(self, calls: Arc<CallLog>) -> Self {
         Self { calls, ..self }
+    }
+
+    /// As it is, but results tell the ids of their calls, in `_meta`, if `call_ids`.
+    #[must_use]
+    pub fn with_call_ids(self, call_ids: bool) -> Self {
+        Self { call_ids, ..self }
     }
 
     /// The calls under way, and the last that have ended.
@@ -147,7 +158,8 @@ impl Aggregate {
         request: &ClientRequest<'_>,
         reply: &Reply,
     ) -> Option<Result<ByteString, RpcError>> {
-        let observed = self.calls.begin(observed::begin(client, request, None));
+        let parent = context::parent(request, self.calls.propagation());
+        let observed = self.calls.begin(observed::begin(client, request, parent));
         let answer = self.answer(client, request, reply, &observed).await;
         match &answer {
             Some(Ok(_)) => observed.ends(Outcome::Ok, None),
@@ -203,7 +215,8 @@ impl Aggregate {
         if let Some(call) = self.call_local(client, request) {
             let answer = client.closed.run_until_cancelled(call).await?;
             observed.ends(outcome_of_result(request.method, &answer), None);
-            return Some(Ok(rpc::result(request.id, &answer)));
+            let answer = rpc::result(request.id, &answer);
+            return Some(Ok(self.with_call_id(request, observed, answer)));
         }
         let route = match Route::of(request, client, &catalogue) {
             Ok(route) => route,
@@ -235,7 +248,8 @@ impl Aggregate {
         };
         let call = &under_way.call;
         let _counted = InFlight::new(&self.in_flight);
-        let relay = Relay { request, edits: &route.edits, client, call, reply, observed };
+        let context = context::outgoing(request, observed.trace(), self.calls.propagation());
+        let relay = Relay { request, edits: &route.edits, client, call, reply, observed, context };
         let answer = match relay.run().await? {
             Ok(answer) => answer,
             Err(error) => return Some(Err(error)),
@@ -254,7 +268,8 @@ impl Aggregate {
             }
             View::Response { outcome: Ok(result), .. } => {
                 observed.ends(outcome_of_result(request.method, result), None);
-                Answer { text: self.exposed(client, request, route, &answer, result), is_error: false }
+                let text = self.exposed(client, request, route, observed, &answer, result);
+                Answer { text, is_error: false }
             }
             _ => Answer { text: answer.with_id(request.id), is_error: false },
         }))
@@ -266,12 +281,19 @@ impl Aggregate {
         client: &Client,
         request: &ClientRequest<'_>,
         route: &Route,
+        observed: &Observed,
         answer: &Message,
         result: &str,
     ) -> ByteString {
+        let call_id = self.call_id(request, observed, answer.text(), result);
         let (server, catalogue) = (route.link.server(), self.catalogue());
         if client.scope != Scope::All || !catalogue.has_renamed(server) {
-            return answer.with_id(request.id);
+            let call_id = call_id.as_ref().map(|(range, new)| (range.clone(), new.as_str()));
+            let id = answer.id_span().map(|span| (span, request.id));
+            return match (id, call_id) {
+                (Some(id), Some(call_id)) => json::splice(answer.text(), [id, call_id]),
+                _ => answer.with_id(request.id),
+            };
         }
         let asked_for = route.own_uri.as_deref().zip(request.uri.and_then(json::string));
         let exposed = |own: &str| match &asked_for {
@@ -280,9 +302,37 @@ impl Aggregate {
         };
         let edits = uris::exposed_uris(request.method, answer.text(), result, exposed);
         let mut all: Vec<(Range<usize>, &str)> =
-            edits.iter().map(|(range, new)| (range.clone(), new.as_str())).collect();
+            edits.iter().chain(&call_id).map(|(range, new)| (range.clone(), new.as_str())).collect();
         all.extend(answer.id_span().map(|span| (span, request.id)));
         json::splice_all(answer.text(), &mut all)
+    }
+
+    /// What is put into a result so that it tells the id of its call.
+    fn call_id(
+        &self,
+        request: &ClientRequest<'_>,
+        observed: &Observed,
+        text: &str,
+        result: &str,
+    ) -> Option<(Range<usize>, String)> {
+        let is_told = self.call_ids && call_id::is_told(request.method);
+        if is_told { call_id::edit(text, result, observed.trace().id) } else { None }
+    }
+
+    /// An answer of our own, with the id of its call.
+    fn with_call_id(
+        &self,
+        request: &ClientRequest<'_>,
+        observed: &Observed,
+        answer: ByteString,
+    ) -> ByteString {
+        let edit = json::members(&answer, ["result"])
+            .ok()
+            .and_then(|[result]| self.call_id(request, observed, &answer, result?));
+        match edit {
+            Some((range, new)) => json::splice(&answer, [(range, &new)]),
+            None => answer,
+        }
     }
 
     /// Everyone who is connected.
@@ -352,16 +402,13 @@ impl Endpoint for Aggregate {
         Ok(Opened { session: client, response: rpc::result(id, &result), version })
     }
 
-    async fn request(
-        &self,
-        session: &Arc<Client>,
-        request: Message,
-        _context: &RequestContext,
-        reply: Reply,
-    ) {
+    async fn request(&self, session: &Arc<Client>, request: Message, context: &RequestContext, reply: Reply) {
         let View::Request { id, .. } = request.view() else { return };
         let answer = match ClientRequest::parse(&request) {
-            Ok(request) => self.answer_exposed(session, &request, &reply).await,
+            Ok(request) => {
+                let request = ClientRequest { http: HttpContext::of(&context.headers), ..request };
+                self.answer_exposed(session, &request, &reply).await
+            }
             Err(error) => Some(Err(error)),
         };
         if let Some(answer) = answer {

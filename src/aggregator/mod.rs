@@ -17,6 +17,8 @@
 //! | `said` | what servers say besides their answers, and whom it is for |
 //! | [`own`] | sessions that a client shares with nobody |
 //! | `ledger` | who subscribed, which log level is wanted, whose task it is: what outlives sessions |
+//! | `context` | the trace context of a request, from the client and on to the server |
+//! | `call_id` | the id of a call in its result |
 //! | `observed` | what is told of a call to whoever observes calls |
 //! | `request`, `route`, `relay` | one request: its parts, where it goes, its way there and back |
 //! | `subscriptions`, `logging`, `tasks`, `elicitations` | requests that servers and we answer together |
@@ -28,8 +30,10 @@
 //! Knows nothing of files and processes.
 
 mod asked;
+mod call_id;
 pub mod catalogue;
 mod client;
+mod context;
 mod declared;
 mod elicitations;
 pub mod endpoint;

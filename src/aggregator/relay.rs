@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::client::{Call, Client};
+use super::context::Outgoing;
 use super::observed;
 use super::request::{ClientRequest, Edit};
 use super::said::Origin;
@@ -35,6 +36,8 @@ pub(super) struct Relay<'r> {
     pub(super) reply: &'r Reply,
     /// Who is told what happens.
     pub(super) observed: &'r Observed,
+    /// The trace context that the server gets.
+    pub(super) context: Outgoing,
 }
 
 impl Relay<'_> {
@@ -99,7 +102,7 @@ impl Relay<'_> {
     ) -> Option<Result<Message, Failed>> {
         let _under_way = upstream.call();
         let id = upstream.session().next_id();
-        let request = self.request.for_server(id, self.edits);
+        let request = self.request.for_server(id, self.edits.iter().chain(&self.context.edit));
         self.call.set_at_server(id);
         upstream.side().used_by(self.client);
         self.observed.sent(upstream.facts(), upstream.session().id(), id);
@@ -122,7 +125,7 @@ impl Relay<'_> {
         let reason = tokio::select! {
             // An answer that is there counts, whatever else has happened.
             biased;
-            answer = upstream.session().request_and_watch(request, id, &mut on_said) => {
+            answer = upstream.session().request_and_watch(request, id, &self.context.headers, &mut on_said) => {
                 self.observed.returned();
                 upstream.side().has_answered(self.client);
                 return Some(answer.map_err(Failed::Client));

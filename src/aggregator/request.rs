@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use bytestring::ByteString;
 
+use super::context::{HttpContext, MetaContext};
 use crate::wire::json;
 use crate::wire::message::{Message, View};
 use crate::wire::rpc::RpcError;
@@ -31,6 +32,12 @@ pub(super) struct ClientRequest<'a> {
     pub(super) is_task: bool,
     /// `params._meta.progressToken`, raw, where the client wants progress.
     pub(super) token: Option<&'a str>,
+    /// `params._meta`, raw.
+    pub(super) meta: Option<&'a str>,
+    /// What it says of the client's trace.
+    pub(super) context: MetaContext<'a>,
+    /// What the headers of its POST say of that.
+    pub(super) http: HttpContext<'a>,
 }
 
 impl<'a> ClientRequest<'a> {
@@ -55,6 +62,9 @@ impl<'a> ClientRequest<'a> {
             task_id: None,
             is_task: false,
             token: None,
+            meta: None,
+            context: MetaContext::default(),
+            http: HttpContext::default(),
         };
         if let Some(params) = params {
             let [name, uri, reference, arguments, task, task_id, meta] =
@@ -67,10 +77,13 @@ impl<'a> ClientRequest<'a> {
             request.task_id = task_id;
             request.is_task = task.is_some_and(|task| task != "null");
             if let Some(meta) = meta.filter(|meta| *meta != "null") {
-                let [token] =
-                    json::members(meta, ["progressToken"]).map_err(|error| request.invalid(&error))?;
+                let [token, traceparent, tracestate] =
+                    json::members(meta, ["progressToken", "traceparent", "tracestate"])
+                        .map_err(|error| request.invalid(&error))?;
                 request.token = token.filter(|token| *token != "null");
+                request.context = MetaContext { traceparent, tracestate };
             }
+            request.meta = meta;
         }
         Ok(request)
     }
@@ -109,21 +122,43 @@ impl<'a> ClientRequest<'a> {
         Edit { range: json::span(self.text, piece), new: String::new() }
     }
 
+    /// An edit that makes `member` the first of an object, which is a part of this request.
+    pub(super) fn insert(&self, object: &str, member: &str) -> Edit {
+        let start = json::span(self.text, object).start + 1;
+        let comma = if json::is_empty_object(object) { "" } else { "," };
+        Edit { range: start..start, new: format!("{member}{comma}") }
+    }
+
+    /// An edit that gives a request without `_meta`, or with one that is `null`, one with `members`.
+    pub(super) fn add_meta(&self, members: &str) -> Edit {
+        if let Some(null) = self.meta {
+            return Edit { range: json::span(self.text, null), new: format!("{{{members}}}") };
+        }
+        let meta = format!(r#""_meta":{{{members}}}"#);
+        match self.params {
+            Some(params) => self.insert(params, &meta),
+            None => {
+                let end = json::span(self.text, self.id).end;
+                Edit { range: end..end, new: format!(r#","params":{{{meta}}}"#) }
+            }
+        }
+    }
+
     /// A slice of the request as text of its own.
     pub(super) fn own(&self, part: &str) -> ByteString {
         self.text.slice_ref(part)
     }
 
     /// The request as the server gets it: with the id `id`, and `edits`.
-    pub(super) fn for_server(&self, id: u64, edits: &[Edit]) -> ByteString {
+    pub(super) fn for_server<'e>(&self, id: u64, edits: impl IntoIterator<Item = &'e Edit>) -> ByteString {
         let id = id.to_string();
-        let mut all = Vec::with_capacity(edits.len() + 2);
+        let mut all = Vec::with_capacity(5);
         all.push((json::span(self.text, self.id), id.as_str()));
         if let Some(token) = self.token {
             // The id serves as token: it is unique in the session, which the client's token is not.
             all.push((json::span(self.text, token), id.as_str()));
         }
-        all.extend(edits.iter().map(|edit| (edit.range.clone(), edit.new.as_str())));
+        all.extend(edits.into_iter().map(|edit| (edit.range.clone(), edit.new.as_str())));
         json::splice_all(self.text, &mut all)
     }
 }

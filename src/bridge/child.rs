@@ -21,6 +21,7 @@ use crate::subprocess::{
 };
 use crate::sync::lock;
 use crate::telemetry::calls::Children;
+use crate::telemetry::redact::redact;
 use crate::wire::message::{Message, View};
 use crate::wire::rpc::RpcError;
 use crate::wire::server::{Opened, Reply, SessionHandle, SessionId};
@@ -353,7 +354,8 @@ fn last_words(tail: &Tail) -> String {
         return ", and wrote nothing to stderr".to_owned();
     }
     let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
-    format!("; its last lines on stderr: {}", shown.join(" | "))
+    // Whoever asks what is wrong is shown them, and children print what they were given.
+    format!("; its last lines on stderr: {}", redact(&shown.join(" | ")))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde_json::json;
 use sidegate::binary_resolver::{DEFAULT_VERSION, Releases, ResolveError, Resolver, Version};
 use sidegate::config::dirs;
 use sidegate::environment::Environment;
+use sidegate::telemetry::export::Telemetry;
 use sidegate::telemetry::{LogFormat, init_logging};
 use tokio_util::sync::CancellationToken;
 
@@ -155,7 +156,7 @@ fn log_level(file: &Path) -> String {
 }
 
 fn serve(file: PathBuf, environment: &Environment) -> Result<ExitCode, Failure> {
-    init_logging(LogFormat::Text, &log_level(&file), environment);
+    init_logging(LogFormat::Text, &log_level(&file), environment, &Telemetry::off());
     let stop = CancellationToken::new();
     super::runtime()?.block_on(async {
         let mut signals = Signals::new()?;

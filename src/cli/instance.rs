@@ -7,6 +7,7 @@ use sidegate::config::{GatewayMode, GatewayVersion, Overrides, Settings, listen_
 use sidegate::environment::Environment;
 use sidegate::instance::{DefinitionsFrom, InstanceOptions, Network, StartError};
 use sidegate::mcpserver::{import, project_file};
+use sidegate::telemetry::export::{FLUSH, Telemetry};
 use sidegate::telemetry::{LogFormat, init_logging};
 use url::Url;
 
@@ -74,13 +75,24 @@ impl InstanceArguments {
         self.offline
     }
 
-    /// Logs as asked for; `default` and above where nothing was asked for.
-    pub(super) fn init_logging(&self, default: &str, environment: &Environment) {
+    /// Logs as asked for, `default` and above where nothing was asked for, and exports what is to be exported. Must be called
+    /// in a runtime.
+    pub(super) fn telemetry(
+        &self,
+        default: &str,
+        ephemeral: bool,
+        environment: &Environment,
+    ) -> Result<Telemetry, Failure> {
+        let settings = self.settings(ephemeral, environment)?.telemetry;
+        let telemetry = Telemetry::start(&settings, environment)
+            .map_err(|error| start_failure(StartError::Export(error)))?;
         let format = match self.log_format {
             OutputFormat::Text => LogFormat::Text,
             OutputFormat::Json => LogFormat::Json,
         };
-        init_logging(format, default, environment);
+        init_logging(format, default, environment, &telemetry);
+        telemetry.warn();
+        Ok(telemetry)
     }
 
     /// What an instance is started with. An ephemeral one takes any free port where none is given.
@@ -216,6 +228,13 @@ fn raise_open_files() -> Option<u64> {
             tracing::warn!(%error, "the limit on open files stays as it is");
             None
         }
+    }
+}
+
+/// Sends what is still to be exported.
+pub(super) async fn flush(telemetry: &Telemetry) {
+    if !telemetry.shutdown(FLUSH).await {
+        tracing::warn!("not all that was to be exported could be sent in time");
     }
 }
 

@@ -11,6 +11,7 @@ mod control;
 mod definitions;
 mod doctor;
 mod example_server;
+mod explain;
 mod gateway;
 mod get;
 mod import;
@@ -72,6 +73,8 @@ enum Command {
     Tools(tools::ToolsArguments),
     /// Call a tool
     Call(call::CallArguments),
+    /// Say what is known of a call: where it went, and where its time went
+    Explain(explain::ExplainArguments),
     /// Start a server, also one that was stopped or does not start by itself
     Start(operate::OperateArguments),
     /// Stop a server; it stays stopped until it is started again
@@ -239,6 +242,7 @@ fn run(command: Command, environment: &Environment) -> Result<ExitCode, Failure>
         Command::Get(arguments) => get::run(&arguments, environment),
         Command::Tools(arguments) => tools::run(&arguments, environment),
         Command::Call(arguments) => call::run(&arguments, environment),
+        Command::Explain(arguments) => explain::run(&arguments, environment),
         Command::Start(arguments) => operate::run(&arguments, "start", environment),
         Command::Stop(arguments) => operate::run(&arguments, "stop", environment),
         Command::Restart(arguments) => operate::run(&arguments, "restart", environment),

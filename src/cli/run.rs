@@ -9,9 +9,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use sidegate::environment::Environment;
 use sidegate::instance::Instance;
+use sidegate::telemetry::export::Telemetry;
 use tokio::process::{Child, Command};
 
-use super::instance::{InstanceArguments, ProjectArguments, start_failure};
+use super::instance::{InstanceArguments, ProjectArguments, flush, start_failure};
 use super::serve::wait_for_servers;
 use super::signals::{Ask, Signals};
 use super::{Exit, Failure};
@@ -44,9 +45,13 @@ pub(super) struct RunArguments {
 }
 
 pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> ExitCode {
-    arguments.instance.init_logging("warn", environment);
     let ran = super::runtime().and_then(|runtime| {
-        let code = runtime.block_on(run_command(arguments, environment));
+        let code = runtime.block_on(async {
+            let telemetry = arguments.instance.telemetry("warn", true, environment)?;
+            let code = run_command(arguments, environment, &telemetry).await;
+            flush(&telemetry).await;
+            code
+        });
         // Threads that hang in the file system must not hold us up.
         runtime.shutdown_timeout(Duration::from_secs(1));
         code
@@ -57,13 +62,17 @@ pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> ExitCo
     }))
 }
 
-async fn run_command(arguments: &RunArguments, environment: &Environment) -> Result<u8, Failure> {
+async fn run_command(
+    arguments: &RunArguments,
+    environment: &Environment,
+    telemetry: &Telemetry,
+) -> Result<u8, Failure> {
     let mut signals = Signals::new()?;
     signals.watch_parent()?;
     let mut options = arguments.instance.options(true, environment)?;
     options.project = arguments.project.file(environment)?;
     let starting = async {
-        let instance = Instance::start(options).await.map_err(start_failure)?;
+        let instance = Instance::start_with(options, telemetry).await.map_err(start_failure)?;
         wait_for_servers(&instance).await;
         Ok::<_, Failure>(instance)
     };

@@ -10,8 +10,9 @@ use clap::ValueEnum;
 use sidegate::environment::Environment;
 use sidegate::instance::Instance;
 use sidegate::reconciler::Statuses;
+use sidegate::telemetry::export::Telemetry;
 
-use super::instance::{InstanceArguments, ProjectArguments, start_failure};
+use super::instance::{InstanceArguments, ProjectArguments, flush, start_failure};
 use super::output::{say, say_error};
 use super::signals::{Ask, Signals};
 use super::table::table;
@@ -59,11 +60,15 @@ enum Wait {
 }
 
 pub(super) fn run(arguments: ServeArguments, environment: &Environment) -> Result<ExitCode, Failure> {
-    arguments.instance.init_logging("info", environment);
     // Before there are threads and children: the variables that speak of the socket are taken away.
     let socket = passed_socket()?;
     let runtime = super::runtime()?;
-    let code = runtime.block_on(serve(arguments, socket, environment));
+    let code = runtime.block_on(async {
+        let telemetry = arguments.instance.telemetry("info", arguments.ephemeral, environment)?;
+        let code = serve(arguments, socket, environment, &telemetry).await;
+        flush(&telemetry).await;
+        code
+    });
     // Threads that hang in the file system must not hold us up.
     runtime.shutdown_timeout(Duration::from_secs(1));
     code
@@ -87,6 +92,7 @@ async fn serve(
     arguments: ServeArguments,
     socket: Option<TcpListener>,
     environment: &Environment,
+    telemetry: &Telemetry,
 ) -> Result<ExitCode, Failure> {
     let mut signals = Signals::new()?;
     let had_terminal = std::io::stdin().is_terminal();
@@ -99,7 +105,7 @@ async fn serve(
     };
     options.project = arguments.project.file(environment)?;
     let instance = tokio::select! {
-        started = Instance::start(options) => started.map_err(start_failure)?,
+        started = Instance::start_with(options, telemetry) => started.map_err(start_failure)?,
         ask = next_end(&mut signals, had_terminal, &|| ()) => {
             return Err(Failure::text(Exit::Interrupted, format!("ended by {ask} before it was ready")));
         }

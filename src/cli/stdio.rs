@@ -11,13 +11,14 @@ use rustix::process::Pid;
 use sidegate::config::Exposure;
 use sidegate::environment::Environment;
 use sidegate::instance::Instance;
+use sidegate::telemetry::export::Telemetry;
 use sidegate::wire::client::Pool;
 use sidegate::wire::pipe::{PipeConfig, Stop, relay};
 use tokio::io::AsyncRead;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::io::StreamReader;
 
-use super::instance::{InstanceArguments, ProjectArguments, start_failure};
+use super::instance::{InstanceArguments, ProjectArguments, flush, start_failure};
 use super::mcp::client_config;
 use super::serve::wait_for_servers_up_to;
 use super::signals::{Ask, Signals, end_of, end_of_stdout};
@@ -63,21 +64,29 @@ pub(super) struct StdioArguments {
 }
 
 pub(super) fn run(arguments: &StdioArguments, environment: &Environment) -> Result<ExitCode, Failure> {
-    arguments.instance.init_logging("warn", environment);
     let runtime = super::runtime()?;
-    let code = runtime.block_on(serve(arguments, environment));
+    let code = runtime.block_on(async {
+        let telemetry = arguments.instance.telemetry("warn", true, environment)?;
+        let code = serve(arguments, environment, &telemetry).await;
+        flush(&telemetry).await;
+        code
+    });
     // Threads that hang in the file system, or in writing to whoever does not read, must not hold us up.
     runtime.shutdown_timeout(Duration::from_secs(1));
     code
 }
 
-async fn serve(arguments: &StdioArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+async fn serve(
+    arguments: &StdioArguments,
+    environment: &Environment,
+    telemetry: &Telemetry,
+) -> Result<ExitCode, Failure> {
     let mut signals = Signals::new()?;
     let drain = arguments.instance.settings(true, environment)?.drain.value;
     let starting = async {
         match Running::find(arguments, environment).await? {
             Some(running) => Ok(Host::Running(running)),
-            None => start(arguments, environment).await.map(Box::new).map(Host::Own),
+            None => start(arguments, environment, telemetry).await.map(Box::new).map(Host::Own),
         }
     };
     let mut host = tokio::select! {
@@ -148,10 +157,14 @@ impl Running {
     }
 }
 
-async fn start(arguments: &StdioArguments, environment: &Environment) -> Result<Instance, Failure> {
+async fn start(
+    arguments: &StdioArguments,
+    environment: &Environment,
+    telemetry: &Telemetry,
+) -> Result<Instance, Failure> {
     let mut options = arguments.instance.options(true, environment)?;
     options.project = arguments.project.file(environment)?;
-    let instance = Instance::start(options).await.map_err(start_failure)?;
+    let instance = Instance::start_with(options, telemetry).await.map_err(start_failure)?;
     wait_for_servers_up_to(&instance, SETTLE).await;
     Ok(instance)
 }

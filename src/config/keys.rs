@@ -57,6 +57,7 @@ keys! {
     TELEMETRY_ENDPOINT = "telemetry.endpoint", "SIDEGATE_TELEMETRY_ENDPOINT";
     TELEMETRY_PROTOCOL = "telemetry.protocol", "SIDEGATE_TELEMETRY_PROTOCOL";
     TELEMETRY_GATEWAY_SPANS = "telemetry.gatewaySpans", "SIDEGATE_TELEMETRY_GATEWAY_SPANS";
+    TELEMETRY_CALL_IDS = "telemetry.callIds", "SIDEGATE_TELEMETRY_CALL_IDS";
     REDACT = "redact", "SIDEGATE_REDACT";
     DRAIN = "drain", "SIDEGATE_DRAIN";
     RUNTIME_DIR = "runtimeDir", "SIDEGATE_RUNTIME_DIR", "--runtime-dir";

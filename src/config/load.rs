@@ -120,7 +120,7 @@ impl<'a> File<'a> {
                 "maxBody",
             ],
         );
-        let telemetry = within(&root, "telemetry", &["endpoint", "protocol", "gatewaySpans"]);
+        let telemetry = within(&root, "telemetry", &["endpoint", "protocol", "gatewaySpans", "callIds"]);
         Self { root, gateway, ports, aggregator, telemetry }
     }
 
@@ -199,6 +199,7 @@ impl Layers<'_> {
                 endpoint: self.pick(file, keys::TELEMETRY_ENDPOINT, None, || None),
                 protocol: self.pick(file, keys::TELEMETRY_PROTOCOL, None, || OtlpProtocol::Grpc),
                 gateway_spans: self.pick(file, keys::TELEMETRY_GATEWAY_SPANS, None, || false),
+                call_ids: self.pick(file, keys::TELEMETRY_CALL_IDS, None, || true),
             },
             redact: self.pick(file, keys::REDACT, None, Vec::new),
             drain: self.pick(file, keys::DRAIN, flags.drain, || Duration::from_secs(10)),
@@ -404,7 +405,7 @@ gateway: {mode: embedded, version: 1.3.1, binary: bin/agw, mirror: 'https://m/',
 upstreamUrl: http://127.0.0.1:15000
 aggregator: {prefix: y, exposure: meta, managementTools: full, tokenFile: token, allowedHosts: [a.example], allowedOrigins: ['https://a.example:8443'],
              maxSessions: 7, sessionIdle: 90m, maxBody: 1MiB}
-telemetry: {endpoint: 'http://u:hunter22@otel:4317', protocol: http/protobuf, gatewaySpans: true}
+telemetry: {endpoint: 'http://u:hunter22@otel:4317', protocol: http/protobuf, gatewaySpans: true, callIds: false}
 redact: [ACCOUNT]
 drain: 500ms
 ";
@@ -417,7 +418,7 @@ gateway: {mode: auto, version: 1.2.1, binary: \"\", mirror: \"\", ports: {data: 
 upstreamUrl: \"\"
 aggregator: {prefix: x, exposure: direct, managementTools: read, tokenFile: \"\", allowedHosts: [], allowedOrigins: [],
              maxSessions: 1024, sessionIdle: 1h, maxBody: 4MiB}
-telemetry: {endpoint: \"\", protocol: grpc, gatewaySpans: false}
+telemetry: {endpoint: \"\", protocol: grpc, gatewaySpans: false, callIds: true}
 redact: []
 drain: 10s
 ";
@@ -506,6 +507,7 @@ drain: 10s
             "aggregator.allowedOrigins" => "https://a",
             "telemetry.protocol" => "http/protobuf",
             "telemetry.gatewaySpans" => "true",
+            "telemetry.callIds" => "false",
             "aggregator.allowedHosts" | "redact" => "y, z",
             _ => "a",
         }

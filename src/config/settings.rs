@@ -108,6 +108,8 @@ pub struct TelemetrySettings {
     pub protocol: Setting<OtlpProtocol>,
     /// Whether agentgateway exports spans of its own.
     pub gateway_spans: Setting<bool>,
+    /// Whether results tell the ids of their calls.
+    pub call_ids: Setting<bool>,
 }
 
 /// What flags, or a user of the library, have set.
@@ -184,6 +186,7 @@ impl Settings {
             line(keys::TELEMETRY_ENDPOINT, &telemetry.endpoint),
             line(keys::TELEMETRY_PROTOCOL, &telemetry.protocol),
             line(keys::TELEMETRY_GATEWAY_SPANS, &telemetry.gateway_spans),
+            line(keys::TELEMETRY_CALL_IDS, &telemetry.call_ids),
             line(keys::REDACT, redact),
             line(keys::DRAIN, drain),
             line(keys::RUNTIME_DIR, &runtime_dir),

@@ -105,15 +105,3 @@ pub enum Network {
     /// And without being asked, while the embedded gateway serves.
     InBackground,
 }
-
-/// Settings that say what this version cannot do are refused, not passed over.
-///
-/// # Errors
-///
-/// [`StartError::Unsupported`], of the first of them.
-pub fn check_supported(settings: &Settings) -> Result<(), StartError> {
-    match &settings.telemetry.endpoint.value {
-        Some(_) => Err(StartError::Unsupported("telemetry.endpoint")),
-        None => Ok(()),
-    }
-}

@@ -152,9 +152,6 @@ pub enum StartError {
     /// Nothing can be exported.
     #[error(transparent)]
     Export(#[from] ExportError),
-    /// What this version does not have.
-    #[error("{0} is not supported by this version of sidegate")]
-    Unsupported(&'static str),
     /// What should not happen.
     #[error("{0}")]
     Internal(String),
@@ -163,7 +160,7 @@ pub enum StartError {
 impl StartError {
     /// Whether the settings are what is wrong.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Unsupported(_) | Self::Token(_) | Self::FrontendPolicies { .. })
+        matches!(self, Self::Export(_) | Self::Token(_) | Self::FrontendPolicies { .. })
     }
 
     /// Whether the gateway is what is missing.

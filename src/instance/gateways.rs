@@ -34,11 +34,12 @@ use crate::subprocess::{
     Helper, LogFileSettings, OutputSettings, State, StopRecipe, Supervisor, SupervisorSettings, Work,
 };
 use crate::sync::lock;
+use crate::telemetry::export::Telemetry;
 use crate::telemetry::metrics::ReloadMetrics;
 use crate::wire::client::Origin;
 use crate::yaml_applier::{
     self, Applier, ApplierOptions, ApplyError, GatewayKey, GatewayPorts, GatewaySettings, InvalidLogLevel,
-    KEY_HEADER, LogLevel,
+    KEY_HEADER, LogLevel, OtlpProtocol, SpanExport, TRACEPARENT_HEADER,
 };
 
 /// How long a gateway has to end after SIGTERM; it has nothing to finish by then.
@@ -73,10 +74,36 @@ pub(super) struct Variable {
     ports: PortRequest,
     log_level: LogLevel,
     frontend_policies: serde_json::Map<String, serde_json::Value>,
+    spans: Option<SpanExport>,
+}
+
+/// Where agentgateway exports spans of its own, where it does: where we export ours.
+pub(super) fn span_export(settings: &config::Settings, telemetry: &Telemetry) -> Option<SpanExport> {
+    if !settings.telemetry.gateway_spans.value {
+        return None;
+    }
+    let Some(destination) = telemetry.settings().and_then(|settings| settings.traces.as_ref()) else {
+        warn!("telemetry.gatewaySpans does not count: no spans are exported");
+        return None;
+    };
+    let mut endpoint = destination.endpoint.clone();
+    let protocol = match destination.protocol {
+        config::OtlpProtocol::Grpc => OtlpProtocol::Grpc,
+        config::OtlpProtocol::HttpProtobuf => {
+            // It puts this behind the endpoint itself.
+            let path = endpoint.path().trim_end_matches('/').trim_end_matches("v1/traces").to_owned();
+            endpoint.set_path(&path);
+            OtlpProtocol::Http
+        }
+    };
+    Some(SpanExport { endpoint, protocol })
 }
 
 impl Variable {
-    pub(super) fn new(settings: &config::GatewaySettings) -> Result<Self, StartError> {
+    pub(super) fn new(
+        settings: &config::GatewaySettings,
+        spans: Option<SpanExport>,
+    ) -> Result<Self, StartError> {
         let ports = &settings.ports;
         let port = |number: Option<NonZeroU16>| number.and_then(|number| Port::new(number.get()));
         let level = settings.log_level.value.as_str();
@@ -89,6 +116,7 @@ impl Variable {
             },
             log_level: level.parse().map_err(|error: InvalidLogLevel| StartError::Internal(chain(&error)))?,
             frontend_policies: settings.frontend_policies.value.clone(),
+            spans,
         })
     }
 }
@@ -121,7 +149,10 @@ impl Gateway {
         let directory = context.directory.join(format!("gateway-{number}"));
         let made = std::fs::create_dir(&directory);
         made.map_err(|source| StartError::Directory { path: directory.clone(), source })?;
-        let variable = context.variable.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut variable = context.variable.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if matches!(program, Program::Embedded(_)) && variable.spans.take().is_some() {
+            warn!("telemetry.gatewaySpans does not count: the embedded gateway has no spans");
+        }
         let ports = PortSet::lease(&variable.ports)?;
         let key = GatewayKey::random().map_err(|error| StartError::Internal(chain(&error)))?;
         let mut headers = HeaderMap::new();
@@ -185,7 +216,13 @@ impl Gateway {
         };
         let agentgateway = matches!(program, Program::Agentgateway(_));
         let front = FrontGateway {
-            origin: Origin::new(authority, headers),
+            // A gateway may put spans of its own into a trace that nobody gets to see.
+            origin: Origin::rewriting(
+                authority,
+                headers,
+                HeaderName::from_static("traceparent"),
+                HeaderName::from_static(TRACEPARENT_HEADER),
+            ),
             routing: Routing::Ours { applier: applier.clone(), agentgateway },
         };
         let stop_on_drop = stop.clone().drop_guard();
@@ -283,7 +320,7 @@ fn settings(variable: &Variable, ports: &PortSet) -> GatewaySettings {
         ports: gateway_ports(ports),
         ipv6: ipv6_available(),
         log_level: variable.log_level.clone(),
-        spans: None,
+        spans: variable.spans.clone(),
         frontend_policies: variable.frontend_policies.clone(),
     }
 }

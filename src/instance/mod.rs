@@ -38,7 +38,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, debug, info, info_span, warn};
 use url::Url;
 
 use crate::admin::control::{ControlListener, SOCKET};
@@ -57,9 +57,10 @@ use crate::outbound::Proxies;
 use crate::ports::describe_holder;
 use crate::reconciler::{Reconciler, ReconcilerOptions, Retry, Statuses, Surroundings};
 use crate::subprocess::Helper;
+use crate::telemetry::LIFECYCLE;
 use crate::telemetry::call_lines::CallLines;
-use crate::telemetry::calls::{CallLog, CallObserver};
-use crate::telemetry::export::Telemetry;
+use crate::telemetry::calls::{CallLog, CallLogOptions, CallObserver};
+use crate::telemetry::export::{FLUSH, Telemetry};
 use crate::telemetry::metrics::Metrics;
 use crate::tls;
 use crate::wire::client::Pool;
@@ -75,7 +76,7 @@ use status::Identity;
 use token::Token;
 
 pub use builder::{InstanceBuilder, ReadyWhen};
-pub use choice::{Network, check_supported};
+pub use choice::Network;
 pub use client::{CallError, CallResult, Tool};
 pub use error::StartError;
 pub use info::{GatewayInfo, InstanceInfo, PortsInfo};
@@ -148,6 +149,8 @@ pub struct Instance {
     stopping: CancellationToken,
     /// Ends the tasks, also when the instance is dropped.
     stop: DropGuard,
+    /// What is exported, where nobody else ends it.
+    telemetry: Option<Telemetry>,
 }
 
 /// What takes a gateway's place.
@@ -196,6 +199,25 @@ impl Instance {
     /// [`StartError`]; nothing runs then. A definition that is wrong, or a server that does not start, is none: see
     /// [`statuses`](Self::statuses).
     pub async fn start(options: InstanceOptions) -> Result<Self, StartError> {
+        let telemetry = Telemetry::start(&options.settings.telemetry, &options.environment)?;
+        telemetry.warn();
+        let mut instance = Self::start_with(options, &telemetry).await?;
+        instance.telemetry = Some(telemetry);
+        Ok(instance)
+    }
+
+    /// As [`start`](Self::start), for who exports as well what is logged, and ends that: calls are told to `telemetry`,
+    /// whatever the settings say.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_with(options: InstanceOptions, telemetry: &Telemetry) -> Result<Self, StartError> {
+        let starting = Self::begin(options, telemetry);
+        starting.instrument(info_span!(target: LIFECYCLE, "sidegate.start")).await
+    }
+
+    async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Result<Self, StartError> {
         let InstanceOptions {
             settings,
             definitions,
@@ -209,7 +231,6 @@ impl Instance {
             progress,
         } = options;
         let started = (SystemTime::now(), Instant::now());
-        check_supported(&settings)?;
         let token = settings.aggregator.token_file.value.as_deref().map(Token::read_or_create).transpose()?;
         let token = token.map(Arc::new);
         let (listener, address) = listen(settings.listen.value, listener).await?;
@@ -244,9 +265,9 @@ impl Instance {
         let stop_guard = stop.clone().drop_guard();
 
         let registry = Registry::new(settings.aggregator.prefix.value.as_str());
-        let telemetry = Telemetry::off();
-        let metrics = metrics::start(&telemetry, &registry)?;
+        let metrics = metrics::start(telemetry, &registry)?;
 
+        let spans = gateways::span_export(&settings, telemetry);
         let (gateways, pool, fetch) = match &settings.upstream_url.value {
             Some(url) => {
                 if !settings.gateway.frontend_policies.value.is_empty() {
@@ -257,13 +278,14 @@ impl Instance {
             None => {
                 let choice =
                     choice::choose(&settings, &environment, helper_path.as_deref(), network, &*progress)
+                        .instrument(info_span!(target: LIFECYCLE, "sidegate.gateway.resolve"))
                         .await?;
                 let gateway_context = GatewayContext {
                     directory: runtime_dir.path().to_owned(),
                     logs: runtime_dir.logs(),
                     helper: helper.clone(),
                     env: gateway_environment(&environment),
-                    variable: std::sync::Mutex::new(Variable::new(&settings.gateway)?),
+                    variable: std::sync::Mutex::new(Variable::new(&settings.gateway, spans.clone())?),
                     drain: settings.drain.value,
                     reloads: metrics.reloads().clone(),
                     tracker: tracker.clone(),
@@ -273,10 +295,14 @@ impl Instance {
             }
         };
 
-        let calls = CallLog::new(
-            vec![Arc::clone(metrics.calls()) as Arc<dyn CallObserver>, Arc::new(CallLines)],
-            false,
-        );
+        let mut observers = telemetry.observers();
+        observers.push(Arc::clone(metrics.calls()) as Arc<dyn CallObserver>);
+        observers.push(Arc::new(CallLines));
+        let calls = CallLog::with(CallLogOptions {
+            observers,
+            sampler: telemetry.sampler(),
+            propagation: telemetry.propagation(),
+        });
         let proxies = Proxies::of(&environment);
         let socket = runtime_dir.bridge_socket();
         let bridge_settings = BridgeSettings {
@@ -318,8 +344,9 @@ impl Instance {
             SecretNames::new(&settings.redact.value),
         );
         registry.offer_local(Arc::new(management)).await;
-        reconciler.wished().await;
-        if let Err(error) = gateways.start().await {
+        reconciler.wished().instrument(info_span!(target: LIFECYCLE, "sidegate.definitions.read")).await;
+        let gateway_span = info_span!(target: LIFECYCLE, "sidegate.gateway.start");
+        if let Err(error) = gateways.start().instrument(gateway_span).await {
             reconciler.shutdown().await;
             bridge.shutdown().await;
             gateways.stop().await;
@@ -348,7 +375,8 @@ impl Instance {
         let stopping = CancellationToken::new();
         let aggregate = Aggregate::new(Arc::clone(&registry), stopping.clone())
             .exposing(settings.aggregator.exposure.value)
-            .with_calls(Arc::clone(&calls));
+            .with_calls(Arc::clone(&calls))
+            .with_call_ids(settings.telemetry.call_ids.value);
         let aggregate = StreamableHttp::new(aggregate, server_config, tracker.clone(), stop.clone());
         metrics.watch(Arc::new(metrics::Parts {
             aggregate: Arc::downgrade(&aggregate),
@@ -356,7 +384,7 @@ impl Instance {
             bridge: Arc::downgrade(&bridge),
             gateways: Arc::downgrade(&gateways),
             statuses: reconciler.statuses(),
-            telemetry,
+            telemetry: telemetry.clone(),
         }));
         let info = InstanceInfo {
             schema: 1,
@@ -373,6 +401,7 @@ impl Instance {
             statuses: reconciler.statuses(),
             problems: reconciler.problems(),
             operator: operator.clone(),
+            calls: Arc::clone(&calls),
         });
         let status = Arc::clone(&operations);
         let history = Arc::new(Reloads::default());
@@ -431,6 +460,7 @@ impl Instance {
             progress,
             upstream_url: settings.upstream_url.value.clone(),
             settings: settings.gateway.clone(),
+            spans,
             background_fetch,
         };
         tracker.spawn(swapping.clone().run_until_cancelled_owned(reloading.run(reload_requests)));
@@ -455,6 +485,7 @@ impl Instance {
             swapping,
             stopping,
             stop: stop_guard,
+            telemetry: None,
         })
     }
 
@@ -583,6 +614,11 @@ impl Instance {
         self.tracker.wait().await;
         if let Err(error) = self.runtime_dir.clear() {
             warn!(%error, "the runtime directory could not be cleared");
+        }
+        if let Some(telemetry) = &self.telemetry
+            && !telemetry.shutdown(FLUSH).await
+        {
+            warn!("not all that was to be exported could be sent in time");
         }
         ShutdownReport { calls_cut }
     }

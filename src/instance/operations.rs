@@ -3,6 +3,7 @@
 //! | request | does |
 //! | --- | --- |
 //! | `GET /v1/status` | says what the instance, its gateway and its servers are: [`Status`] |
+//! | `GET /v1/calls/ID` | says what is known of the calls with an id: [`Calls`](crate::admin::calls::Calls) |
 //! | `POST /v1/gateway/restart` | replaces the gateway without a gap |
 //! | `POST /v1/servers/NAME/start`, `…/stop`, `…/restart` | answers when it is done |
 
@@ -17,10 +18,12 @@ use super::StartError;
 use super::gateways::Gateways;
 use super::info::GatewayInfo;
 use super::status::{Identity, status};
+use crate::admin::calls;
 use crate::admin::status::Status;
 use crate::aggregator::registry::Registry;
 use crate::error::chain;
 use crate::reconciler::{Done, OperateError, Operator, Problems, Statuses};
+use crate::telemetry::calls::CallLog;
 use crate::wire::server::Body;
 
 /// What operations work with.
@@ -31,6 +34,7 @@ pub(super) struct Operations {
     pub(super) statuses: watch::Receiver<Statuses>,
     pub(super) problems: watch::Receiver<Problems>,
     pub(super) operator: Operator,
+    pub(super) calls: Arc<CallLog>,
 }
 
 impl Operations {
@@ -39,6 +43,12 @@ impl Operations {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/v1/status") => {
                 answer(StatusCode::OK, &serde_json::to_value(self.status()).unwrap_or_default())
+            }
+            (&Method::GET, path) if let Some(id) = path.strip_prefix("/v1/calls/") => {
+                match calls::find(&self.calls, id) {
+                    Ok(calls) => answer(StatusCode::OK, &serde_json::to_value(calls).unwrap_or_default()),
+                    Err(error) => answer(StatusCode::NOT_FOUND, &json!({"error": error.to_string()})),
+                }
             }
             (&Method::POST, "/v1/gateway/restart") => {
                 match self.gateways.swap(None, "its restart was asked for").await {

@@ -15,6 +15,7 @@ use crate::binary_resolver::Progress;
 use crate::config::{GatewaySettings, Settings};
 use crate::environment::Environment;
 use crate::error::chain;
+use crate::yaml_applier::SpanExport;
 
 /// Swaps the gateway when its settings change. The other settings are those of the start.
 pub(super) struct Reloading {
@@ -27,6 +28,8 @@ pub(super) struct Reloading {
     pub(super) upstream_url: Option<Url>,
     /// What the gateway in front was chosen by.
     pub(super) settings: GatewaySettings,
+    /// Where agentgateway exports spans of its own; as at start.
+    pub(super) spans: Option<SpanExport>,
     /// Ends the fetch that was begun at start.
     pub(super) background_fetch: CancellationToken,
 }
@@ -56,10 +59,10 @@ impl Reloading {
             choose(settings, &self.environment, self.helper.as_deref(), self.network, &*self.progress)
                 .await?;
         let Choice { program, reason, fetch } = chosen;
-        self.gateways.set_variable(Variable::new(&settings.gateway)?);
+        self.gateways.set_variable(Variable::new(&settings.gateway, self.spans.clone())?);
         let swapped = self.gateways.swap(Some(program), &reason).await;
         if swapped.is_err() {
-            self.gateways.set_variable(Variable::new(&self.settings)?);
+            self.gateways.set_variable(Variable::new(&self.settings, self.spans.clone())?);
         }
         swapped?;
         if let Some((resolver, version)) = fetch {

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use super::generation::{Generation, SpawnNonce};
 use super::key::GatewayKey;
@@ -27,6 +27,7 @@ use super::render::RenderError;
 use super::route_name::RouteName;
 use super::validate::{AcceptError, Accepted, KnownBad, ValidateError, Validator, accept};
 use super::write::{self, WriteError};
+use crate::telemetry::LIFECYCLE;
 use crate::telemetry::metrics::ReloadMetrics;
 
 /// What an [`Applier`] works with for the whole life of its gateway.
@@ -280,7 +281,7 @@ impl Actor {
                 },
                 Ok(()) = self.wanted.changed(), if running.is_some() => {
                     if let Some(nonce) = running {
-                        self.roll_out(nonce).await;
+                        self.roll_out(nonce).instrument(info_span!(target: LIFECYCLE, "sidegate.reload")).await;
                     }
                 }
             }
@@ -362,6 +363,7 @@ impl Actor {
             self.options.validator.as_deref(),
             &mut self.known_bad,
         );
+        let validating = validating.instrument(info_span!(target: LIFECYCLE, "sidegate.reload.validate"));
         let accepted = match self.commands.unless_commanded(validating).await {
             Some(Ok(accepted)) => accepted,
             Some(Err(error)) => return Some(self.fail(wanted.revision, &error.into())),
@@ -404,10 +406,10 @@ impl Actor {
 
     async fn write(&self, accepted: &Accepted, even_if_equal: bool) -> Result<(), ApplyError> {
         let (file, text) = (self.options.file.clone(), accepted.rendered.text.clone());
-        blocking(move || {
+        let writing = blocking(move || {
             if even_if_equal { write::replace(&file, &text) } else { write::write(&file, &text).map(drop) }
-        })
-        .await
+        });
+        writing.instrument(info_span!(target: LIFECYCLE, "sidegate.reload.write")).await
     }
 
     /// `None` when a command came first.
@@ -417,8 +419,11 @@ impl Actor {
         patience: Duration,
     ) -> Option<Result<(), ProbeAnswer>> {
         let deadline = Instant::now() + patience;
+        let span =
+            info_span!(target: LIFECYCLE, "sidegate.reload.prove", "sidegate.generation" = %generation);
         let probing =
-            await_generation(self.options.settings.ports.data, &self.options.key, generation, deadline);
+            await_generation(self.options.settings.ports.data, &self.options.key, generation, deadline)
+                .instrument(span);
         self.commands.unless_commanded(probing).await
     }
 

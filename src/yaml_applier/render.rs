@@ -119,10 +119,13 @@ fn server_route(
         let rewrite = json!({ "path": { "full": http.path_and_query.as_str() }, "authority": { "full": http.authority.as_str() } });
         ours.insert("urlRewrite".into(), rewrite);
     }
-    ours.insert("requestHeaderModifier".into(), json!({ "remove": [KEY_HEADER] }));
+    let is_put_back = settings.spans.is_none() && matches!(route.backend, RouteBackend::Http(_));
+    // Nobody behind the gateway knows what to do with it; where it is put back, that removes it.
+    let removed = if is_put_back { vec![KEY_HEADER] } else { vec![KEY_HEADER, TRACEPARENT_HEADER] };
+    ours.insert("requestHeaderModifier".into(), json!({ "remove": removed }));
     ours.insert("responseHeaderModifier".into(), json!({ "set": { ROUTE_HEADER: name.server().as_str() } }));
     if let RouteBackend::Http(http) = &route.backend {
-        if settings.spans.is_none() {
+        if is_put_back {
             let traceparent = format!(r#"request.headers["{TRACEPARENT_HEADER}"]"#);
             let request = json!({ "set": { "traceparent": traceparent }, "remove": [TRACEPARENT_HEADER] });
             ours.insert("transformations".into(), json!({ "request": request }));

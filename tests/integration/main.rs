@@ -30,6 +30,8 @@ mod docs;
 #[cfg(test)]
 mod doctor;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod exposure;
 #[cfg(test)]
 mod external;
@@ -95,5 +97,7 @@ mod support;
 mod surroundings;
 #[cfg(test)]
 mod swap;
+#[cfg(test)]
+mod tracing;
 #[cfg(test)]
 mod watching;

@@ -123,7 +123,7 @@ impl Aggregate {
             Err(error) => return Some(Err(RpcError::from(&error))),
         };
         let request = match ClientRequest::parse(&message) {
-            Ok(request) => request,
+            Ok(relayed) => ClientRequest { http: request.http, ..relayed },
             Err(error) => return Some(Err(error)),
         };
         // Whoever observes calls sees the one that was meant.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 use sidegate::config::Settings;
 use sidegate::environment::Environment;
-use sidegate::instance::{check_supported, check_token_file};
+use sidegate::instance::check_token_file;
 
 use super::Finding;
 
@@ -88,14 +88,7 @@ pub(super) fn settings(settings: &Settings, config_dir: &Path) -> Vec<Finding> {
         true => format!("{} is right", file.display()),
         false => "there is no config.yaml, and none is needed".to_owned(),
     };
-    findings.push(match check_supported(settings) {
-        Ok(()) => Finding::ok("settings", where_from),
-        Err(error) => Finding::problem(
-            "settings",
-            error.to_string(),
-            "take it out; `sidegate config show` says where it comes from",
-        ),
-    });
+    findings.push(Finding::ok("settings", where_from));
     if let Some(file) = &settings.aggregator.token_file.value {
         findings.push(match check_token_file(file) {
             Ok(true) => Finding::ok("token file", file.display().to_string()),

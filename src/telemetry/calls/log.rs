@@ -11,6 +11,8 @@ use super::children::{Children, Served};
 use super::record::{CallRecord, CallTimes, CallTrace, Outcome, Subject, UpstreamFacts, kept};
 use crate::mcpserver::ServerName;
 use crate::sync::lock;
+use crate::telemetry::export::settings::Propagation;
+use crate::telemetry::sampler::Sampler;
 use crate::telemetry::trace_context::{Ids, TraceParent};
 
 /// How many calls that have ended are remembered.
@@ -22,11 +24,23 @@ pub trait CallObserver: Send + Sync {
     fn finished(&self, call: &CallRecord);
 }
 
+/// What a [`CallLog`] does with calls.
+#[derive(Default)]
+pub struct CallLogOptions {
+    /// They are told of each call that ends.
+    pub observers: Vec<Arc<dyn CallObserver>>,
+    /// Which traces are recorded, where spans are exported.
+    pub sampler: Option<Sampler>,
+    /// Which contexts of clients servers get.
+    pub propagation: Propagation,
+}
+
 /// All calls.
 pub struct CallLog {
     observers: Vec<Arc<dyn CallObserver>>,
-    /// Somebody exports spans.
-    exports: bool,
+    /// Which traces are recorded, where spans are exported.
+    sampler: Option<Sampler>,
+    propagation: Propagation,
     ids: Ids,
     children: Arc<Children>,
     generation: ArcSwapOption<Arc<str>>,
@@ -61,14 +75,27 @@ impl CallLog {
     /// A log without calls; `observers` are told of each that ends. With `exports`, our own spans stand between the client's
     /// and the server's; without, the client's context is passed on as it is.
     pub fn new(observers: Vec<Arc<dyn CallObserver>>, exports: bool) -> Arc<Self> {
+        let sampler = exports.then(Sampler::default);
+        Self::with(CallLogOptions { observers, sampler, ..CallLogOptions::default() })
+    }
+
+    /// As [`new`](Self::new), with everything that can be said.
+    pub fn with(options: CallLogOptions) -> Arc<Self> {
+        let CallLogOptions { observers, sampler, propagation } = options;
         Arc::new(Self {
             observers,
-            exports,
+            sampler,
+            propagation,
             ids: Ids::default(),
             children: Arc::default(),
             generation: ArcSwapOption::empty(),
             state: Mutex::default(),
         })
+    }
+
+    /// Which contexts of clients servers get.
+    pub fn propagation(&self) -> Propagation {
+        self.propagation
     }
 
     /// What the bridge knows of calls.
@@ -84,10 +111,12 @@ impl CallLog {
     /// Begins a call. It ends when it is dropped: as [`Call::ends`] has said, else as cancelled.
     pub fn begin(self: &Arc<Self>, begin: Begin<'_>) -> Call {
         let Begin { method, subject, request_id, session, protocol_version, parent } = begin;
-        // What a client does not want to be recorded is not: its trace would have holes.
-        let exported = self.exports && parent.is_none_or(|parent| parent.sampled);
         let id = parent.map_or_else(|| self.ids.trace(), |parent| parent.trace);
+        let sampled = self.sampler.map(|sampler| sampler.samples(id, parent.as_ref()));
+        let exported = sampled == Some(true);
         let client_span = self.ids.span();
+        // One that is not recorded says so, so that nobody after us records half a trace.
+        let unsampled = || sampled.map(|sampled| TraceParent { trace: id, span: client_span, sampled });
         let ours = TraceParent { trace: id, span: client_span, sampled: true };
         let record = CallRecord {
             trace: CallTrace {
@@ -96,7 +125,7 @@ impl CallLog {
                 server_span: self.ids.span(),
                 client_span,
                 exported,
-                outgoing: if exported { Some(ours) } else { parent },
+                outgoing: if exported { Some(ours) } else { parent.or_else(unsampled) },
             },
             method: known_method(method),
             subject,
@@ -170,7 +199,7 @@ impl CallLog {
 
 impl fmt::Debug for CallLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallLog").field("exports", &self.exports).finish_non_exhaustive()
+        f.debug_struct("CallLog").field("sampler", &self.sampler).finish_non_exhaustive()
     }
 }
 

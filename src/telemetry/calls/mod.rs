@@ -13,7 +13,7 @@ mod log;
 mod record;
 
 pub use children::Children;
-pub use log::{Begin, Call, CallLog, CallObserver, MOST_FINISHED};
+pub use log::{Begin, Call, CallLog, CallLogOptions, CallObserver, MOST_FINISHED};
 pub use record::{
     CallRecord, CallTimes, CallTrace, Failure, LONGEST_TEXT, Outcome, Subject, UpstreamFacts, kept,
 };

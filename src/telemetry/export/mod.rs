@@ -31,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::calls::CallObserver;
+use super::sampler::Sampler;
 use crate::config::TelemetrySettings;
 use crate::environment::Environment;
 pub use client::ExportError;
@@ -38,11 +39,14 @@ pub use logs::RedactingLoggers;
 use logs::{RecordSender, Records};
 pub use queue::Losses;
 use queue::Queue;
-pub use settings::{Destination, ExportSettings};
+pub use settings::{Destination, ExportSettings, Propagation};
 use spans::{CallSpans, OwnSpans, SpanSender};
 
 /// The name of our instrumentation.
 pub const SCOPE: &str = "sidegate";
+
+/// How long what waits is sent for at the end, where nobody knows better.
+pub const FLUSH: Duration = Duration::from_secs(2);
 
 /// What is exported while an instance runs. Cheap to clone; the default exports nothing.
 #[derive(Clone, Debug, Default)]
@@ -113,6 +117,17 @@ impl Telemetry {
     /// What is exported, and where to; `None` where nothing was asked for.
     pub fn settings(&self) -> Option<&ExportSettings> {
         self.0.as_ref().map(|exports| &exports.settings)
+    }
+
+    /// Which traces are recorded, where spans are exported.
+    pub fn sampler(&self) -> Option<Sampler> {
+        let exports = self.0.as_ref()?;
+        exports.spans.as_ref().map(|_| exports.settings.sampler)
+    }
+
+    /// Which contexts of clients servers get.
+    pub fn propagation(&self) -> Propagation {
+        self.settings().map(|settings| settings.propagation).unwrap_or_default()
     }
 
     /// Who wants to be told of calls.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::uri::{Authority, InvalidUri, PathAndQuery, Scheme};
-use http::{HeaderMap, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, Request, Response, Uri};
 use http_body_util::Full;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -23,6 +23,8 @@ pub struct Origin {
     /// What stands before each path, without a slash at its end.
     prefix: Box<str>,
     pub(super) headers: HeaderMap,
+    /// A header that is sent under another name as well.
+    pub(super) copied: Option<(HeaderName, HeaderName)>,
     /// Where it can be dialled without looking anything up.
     direct: Option<Direct>,
     requests: TaskTracker,
@@ -39,7 +41,18 @@ pub struct InvalidOrigin {
 impl Origin {
     /// An origin at `authority`, over plain HTTP; `headers` go with every request to it.
     pub fn new(authority: Authority, headers: HeaderMap) -> Arc<Self> {
-        Self::of(Scheme::HTTP, authority, "", headers)
+        Self::of(Scheme::HTTP, authority, "", headers, None)
+    }
+
+    /// As [`new`](Self::new), for a gateway that rewrites the header `name`: it gets the value as `copy` as well, and can put
+    /// it back.
+    pub fn rewriting(
+        authority: Authority,
+        headers: HeaderMap,
+        name: HeaderName,
+        copy: HeaderName,
+    ) -> Arc<Self> {
+        Self::of(Scheme::HTTP, authority, "", headers, Some((name, copy)))
     }
 
     /// The origin that is meant by `url`, `http` or `https`; its path stands before the paths of all requests. User
@@ -54,16 +67,23 @@ impl Origin {
         let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let invalid = |source| InvalidOrigin { url: url.clone(), source };
         let authority = authority.parse().map_err(invalid)?;
-        Ok(Self::of(scheme, authority, url.path().trim_end_matches('/'), HeaderMap::new()))
+        Ok(Self::of(scheme, authority, url.path().trim_end_matches('/'), HeaderMap::new(), None))
     }
 
-    fn of(scheme: Scheme, authority: Authority, prefix: &str, headers: HeaderMap) -> Arc<Self> {
+    fn of(
+        scheme: Scheme,
+        authority: Authority,
+        prefix: &str,
+        headers: HeaderMap,
+        copied: Option<(HeaderName, HeaderName)>,
+    ) -> Arc<Self> {
         let direct = if scheme == Scheme::HTTP { Direct::to(&authority) } else { None };
         Arc::new(Self {
             scheme,
             authority,
             prefix: prefix.into(),
             headers,
+            copied,
             direct,
             requests: TaskTracker::new(),
         })

@@ -125,7 +125,7 @@ impl Session {
             next_id: AtomicU64::new(FIRST_ID + 1),
         };
         let lease = Lease::take(&session.config.origin);
-        let response = session.post(&lease, initialize).await?;
+        let response = session.post(&lease, &[], initialize).await?;
         session.id = response.headers().get(SESSION_ID).cloned();
         session.unmarked = !session.is_marked(response.headers());
         let mut ignore = |said| debug!(?said, "ignored: it came before the session was open");
@@ -158,7 +158,7 @@ impl Session {
                 on_message(message);
             }
         };
-        self.request_and_watch(text, id, &mut messages_only).await
+        self.request_and_watch(text, id, &[], &mut messages_only).await
     }
 
     /// As [`request`](Self::request), for a request of somebody else, who has chosen its id.
@@ -177,11 +177,11 @@ impl Session {
                 on_message(message);
             }
         };
-        self.ask(text, id, &mut messages_only).await
+        self.ask(text, id, &[], &mut messages_only).await
     }
 
-    /// As [`request`](Self::request), for whoever also wants to know when the server lets itself be asked again for the
-    /// rest of the request's stream.
+    /// As [`request`](Self::request), with `headers` of its own, for whoever also wants to know when the server lets itself
+    /// be asked again for the rest of the request's stream.
     ///
     /// # Errors
     ///
@@ -190,19 +190,21 @@ impl Session {
         &self,
         text: ByteString,
         id: u64,
+        headers: &[(HeaderName, HeaderValue)],
         on_said: &mut (dyn FnMut(Said) + Send),
     ) -> Result<Message, ClientError> {
-        self.ask(text, &RequestId::number(id), on_said).await
+        self.ask(text, &RequestId::number(id), headers, on_said).await
     }
 
     async fn ask(
         &self,
         text: ByteString,
         id: &RequestId,
+        headers: &[(HeaderName, HeaderValue)],
         on_said: &mut (dyn FnMut(Said) + Send),
     ) -> Result<Message, ClientError> {
         let lease = Lease::take(&self.config.origin);
-        let response = self.post(&lease, text).await?;
+        let response = self.post(&lease, headers, text).await?;
         on_said(Said::Head);
         self.read_answer(lease, response, id, on_said).await
     }
@@ -233,7 +235,7 @@ impl Session {
     ///
     /// The server did not accept it.
     pub async fn send(&self, text: ByteString) -> Result<(), ClientError> {
-        let response = self.post(&Lease::take(&self.config.origin), text).await?;
+        let response = self.post(&Lease::take(&self.config.origin), &[], text).await?;
         self.drain(response.into_body());
         Ok(())
     }
@@ -338,17 +340,20 @@ impl Session {
     }
 
     async fn delete(&self) -> Result<(), ClientError> {
-        match self
-            .exchange(&Lease::take(&self.config.origin).origin, Method::DELETE, None, Bytes::new())
-            .await
+        match self.exchange(&Lease::take(&self.config.origin).origin, Method::DELETE, &[], Bytes::new()).await
         {
             Err(ClientError::Status(error)) if error.status.is_client_error() => Ok(()),
             other => other.map(|response| self.drain(response.into_body())),
         }
     }
 
-    async fn post(&self, lease: &Lease, text: ByteString) -> Result<Response<Body>, ClientError> {
-        self.exchange(&lease.origin, Method::POST, None, text.into_bytes()).await
+    async fn post(
+        &self,
+        lease: &Lease,
+        headers: &[(HeaderName, HeaderValue)],
+        text: ByteString,
+    ) -> Result<Response<Body>, ClientError> {
+        self.exchange(&lease.origin, Method::POST, headers, text.into_bytes()).await
     }
 
     pub(super) async fn get(
@@ -356,7 +361,11 @@ impl Session {
         origin: &Origin,
         last_event_id: Option<&ByteString>,
     ) -> Result<Response<Body>, ClientError> {
-        let response = self.exchange(origin, Method::GET, last_event_id, Bytes::new()).await?;
+        let last_event_id = last_event_id.map(|id| HeaderValue::from_str(id)).transpose();
+        let last_event_id =
+            last_event_id.map_err(|_| ClientError::Protocol("an event id is no text".into()))?;
+        let headers: Option<_> = last_event_id.map(|id| (LAST_EVENT_ID, id));
+        let response = self.exchange(origin, Method::GET, headers.as_slice(), Bytes::new()).await?;
         if is(&response, "text/event-stream") { Ok(response) } else { Err(unexpected_type(&response)) }
     }
 
@@ -364,7 +373,7 @@ impl Session {
         &self,
         origin: &Origin,
         method: Method,
-        last_event_id: Option<&ByteString>,
+        own_headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
     ) -> Result<Response<Body>, ClientError> {
         const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
@@ -389,12 +398,13 @@ impl Session {
         if let Some(version) = self.version {
             headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(version.as_str()));
         }
-        if let Some(id) = last_event_id {
-            let value = HeaderValue::from_str(id);
-            headers.insert(
-                LAST_EVENT_ID,
-                value.map_err(|_| ClientError::Protocol("an event id is no text".into()))?,
-            );
+        for (name, value) in own_headers {
+            headers.insert(name.clone(), value.clone());
+        }
+        if let Some((name, copy)) = &origin.copied
+            && let Some(value) = headers.get(name).cloned()
+        {
+            headers.insert(copy.clone(), value);
         }
         let response = origin.send(&self.pool, &self.config.path, request).await?;
         if response.status().is_success() { Ok(response) } else { Err(self.status_error(response).await) }

@@ -49,6 +49,8 @@ struct Script {
     sessions: Mutex<Vec<Arc<Session>>>,
     /// Every request but `act`, and every notification: method and parameters.
     seen: Mutex<Vec<(String, Value)>>,
+    /// The headers of calls.
+    headers: Mutex<Vec<http::HeaderMap>>,
 }
 
 struct Session {
@@ -63,7 +65,8 @@ struct Session {
 impl Scripted {
     pub(crate) async fn start(offered: Offered) -> Self {
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
-        let script = Script { offered, sessions: Mutex::default(), seen: Mutex::default() };
+        let script =
+            Script { offered, sessions: Mutex::default(), seen: Mutex::default(), headers: Mutex::default() };
         let config = ServerConfig { max_body: 64 << 20, ..ServerConfig::default() };
         let server = StreamableHttp::new(script, config, tracker.clone(), stop.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -80,6 +83,11 @@ impl Scripted {
     pub(crate) fn seen(&self, method: &str) -> Vec<Value> {
         let seen = self.server.endpoint().seen.lock().unwrap();
         seen.iter().filter(|(known, _)| known == method).map(|(_, params)| params.clone()).collect()
+    }
+
+    /// The headers that the calls of tools came with.
+    pub(crate) fn call_headers(&self) -> Vec<http::HeaderMap> {
+        self.server.endpoint().headers.lock().unwrap().clone()
     }
 
     /// The capabilities that the open sessions were opened with.
@@ -240,8 +248,17 @@ impl Endpoint for Script {
         Ok(Opened { session, response, version: ProtocolVersion::LATEST })
     }
 
-    async fn request(&self, session: &Arc<Session>, request: Message, _: &RequestContext, reply: Reply) {
+    async fn request(
+        &self,
+        session: &Arc<Session>,
+        request: Message,
+        context: &RequestContext,
+        reply: Reply,
+    ) {
         let View::Request { id, method, params } = request.view() else { return };
+        if method == "tools/call" {
+            self.headers.lock().unwrap().push(context.headers.clone());
+        }
         let params: Value = serde_json::from_str(params.unwrap_or("{}")).unwrap();
         let result = if method == "tools/call" && params["task"].is_object() {
             Ok(json!({"task": {"taskId": params["arguments"]["id"], "status": "working"}}))

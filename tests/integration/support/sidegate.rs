@@ -111,8 +111,11 @@ impl Sidegate {
             arguments: Vec::new(),
             through_shell: false,
             own_tmpdir: None,
-            // Most tests are about the tools of servers alone.
-            environment: vec![("SIDEGATE_AGGREGATOR_MANAGEMENT_TOOLS".into(), "off".into())],
+            // Most tests are about the tools of servers alone, and about results byte for byte.
+            environment: vec![
+                ("SIDEGATE_AGGREGATOR_MANAGEMENT_TOOLS".into(), "off".into()),
+                ("SIDEGATE_TELEMETRY_CALL_IDS".into(), "false".into()),
+            ],
         }
     }
 

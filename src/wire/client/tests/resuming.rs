@@ -132,7 +132,7 @@ async fn ask_and_watch(session: &Session) -> (Result<String, ClientError>, Vec<D
         Said::Head => {}
         Said::Message(message) => panic!("{message:?}"),
     };
-    let answer = session.request_and_watch(rpc::request(id, "m", "{}"), id, &mut on_said).await;
+    let answer = session.request_and_watch(rpc::request(id, "m", "{}"), id, &[], &mut on_said).await;
     (answer.map(|answer| answer.text().to_string()), away)
 }
 
