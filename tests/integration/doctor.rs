@@ -171,14 +171,6 @@ async fn wrong_settings_are_findings() {
         wrong[0].contains("config.yaml:1:9: listen") && wrong[1].contains("did you mean \"gateway\""),
         "{wrong:?}"
     );
-
-    let ended =
-        doctor(Sidegate::builder().config("telemetry: {endpoint: 'http://127.0.0.1:4317'}\n"), &[]).await;
-    assert!(
-        ended.stdout.contains("problem  settings: telemetry.endpoint is not supported"),
-        "{}",
-        ended.stdout
-    );
 }
 
 #[tokio::test]
