@@ -24,9 +24,6 @@ use tokio::time::Instant;
 
 use crate::sync::lock;
 
-/// More idle connections than this are closed at once.
-const MAX_IDLE: usize = 256;
-
 /// What can be sent as a request's body.
 pub(crate) trait Payload:
     http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin + Send + 'static
@@ -46,12 +43,15 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
+/// What moves a connection's bytes.
+type Driver<S, B> = http1::Connection<TokioIo<S>, B>;
+
 /// An HTTP/1.1 connection. Whoever holds it drives it: it moves only while it is polled, so what is left of a request is sent
 /// on only as fast as its response is read, once there is one.
 pub(crate) struct Connection<S: Stream, B: Payload> {
     sender: SendRequest<B>,
     /// Gone once it has ended: only its drop tells a request that is still queued in it that it was not sent.
-    driver: Option<Pin<Box<http1::Connection<TokioIo<S>, B>>>>,
+    driver: Option<Pin<Box<Driver<S, B>>>>,
 }
 
 impl<S: Stream, B: Payload> Connection<S, B> {
@@ -95,12 +95,13 @@ fn drive<F: Future>(driver: &mut Option<Pin<Box<F>>>, cx: &mut Context<'_>) {
 pub(crate) struct Idle<S: Stream, B: Payload> {
     connections: Mutex<Vec<(Connection<S, B>, Instant)>>,
     timeout: Duration,
+    most: usize,
 }
 
 impl<S: Stream, B: Payload> Idle<S, B> {
-    /// None yet. They are not used any more after `timeout`.
-    pub(crate) fn new(timeout: Duration) -> Arc<Self> {
-        Arc::new(Self { connections: Mutex::default(), timeout })
+    /// None yet. They are not used any more after `timeout`; more than `most` are closed at once.
+    pub(crate) fn new(timeout: Duration, most: usize) -> Arc<Self> {
+        Arc::new(Self { connections: Mutex::default(), timeout, most })
     }
 
     /// One that is still open as far as one can tell, the one used last.
@@ -119,7 +120,7 @@ impl<S: Stream, B: Payload> Idle<S, B> {
 
     pub(crate) fn give_back(&self, connection: Connection<S, B>, now: Instant) {
         let mut idle = lock(&self.connections);
-        if idle.len() < MAX_IDLE {
+        if idle.len() < self.most {
             idle.push((connection, now));
         }
     }
@@ -256,7 +257,7 @@ mod tests {
 
     #[tokio::test]
     async fn idle_connections_are_closed_in_time() {
-        let idle = Idle::new(Duration::from_secs(3));
+        let idle = Idle::new(Duration::from_secs(3), 2);
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let (old, mut old_peer) = connection().await;

@@ -14,6 +14,9 @@ use super::dial::{Stream, dial};
 use super::tls::{self, SystemRoots};
 use crate::http1;
 
+/// More idle connections to a backend than this are closed at once.
+const MOST_IDLE: usize = 256;
+
 /// A connection to a backend.
 pub(super) type Connection = http1::Connection<Stream, Incoming>;
 
@@ -33,7 +36,7 @@ impl Backend {
     pub(super) fn new(id: BackendId, settings: &Settings, roots: Arc<SystemRoots>) -> Self {
         Self {
             id,
-            idle: http1::Idle::new(settings.pool_idle_timeout),
+            idle: http1::Idle::new(settings.pool_idle_timeout, MOST_IDLE),
             connect_timeout: settings.connect_timeout,
             tls: OnceCell::new(),
             roots,

@@ -3,7 +3,7 @@
 //! Who asks drives the connection ([`crate::http1`]), so that a call wakes nobody but its own task.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery};
@@ -14,9 +14,8 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::error::ClientError;
-use super::{Body, IDLE};
+use super::{Body, IDLE, MOST_IDLE};
 use crate::http1;
-use crate::sync::lock;
 
 type Connection = http1::Connection<TcpStream, Full<Bytes>>;
 
@@ -27,8 +26,8 @@ pub(super) struct Direct {
     /// As it stands in requests.
     host: HeaderValue,
     idle: Arc<http1::Idle<TcpStream, Full<Bytes>>>,
-    /// Closes idle connections in time, as long as there are any.
-    sweep: Mutex<Option<AbortHandle>>,
+    /// Closes idle connections in time, once there can be any. Responses that are being read bring more, also later.
+    sweep: OnceLock<AbortHandle>,
 }
 
 impl Direct {
@@ -44,8 +43,8 @@ impl Direct {
         Some(Self {
             address: SocketAddr::new(ip, port.unwrap_or(80)),
             host: HeaderValue::from_str(value).ok()?,
-            idle: http1::Idle::new(IDLE),
-            sweep: Mutex::default(),
+            idle: http1::Idle::new(IDLE, MOST_IDLE),
+            sweep: OnceLock::new(),
         })
     }
 
@@ -88,25 +87,22 @@ impl Direct {
 
     /// Sees to it that idle connections are closed in time. To be called when there will be one.
     fn sweep_idle(&self) {
-        let mut sweep = lock(&self.sweep);
-        if sweep.as_ref().is_none_or(AbortHandle::is_finished) {
+        self.sweep.get_or_init(|| {
             let idle = Arc::clone(&self.idle);
             let sweeping = tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(IDLE).await;
-                    if !idle.close_expired(Instant::now()) {
-                        return;
-                    }
+                    idle.close_expired(Instant::now());
                 }
             });
-            *sweep = Some(sweeping.abort_handle());
-        }
+            sweeping.abort_handle()
+        });
     }
 }
 
 impl Drop for Direct {
     fn drop(&mut self) {
-        if let Some(sweep) = lock(&self.sweep).take() {
+        if let Some(sweep) = self.sweep.get() {
             sweep.abort();
         }
     }
