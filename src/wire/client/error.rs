@@ -42,9 +42,11 @@ pub enum ClientError {
 }
 
 /// How a 400 says that a session is not known, in lower case: agentgateway's own MCP backend ("mcp: invalid session ID
-/// header"), and servers on the official TypeScript and Python SDKs ("Bad Request: No valid session ID provided").
-/// A server may complain of any other session, of a user's say, in a call that is wrong.
-const UNKNOWN_SESSION: [&str; 2] = ["invalid session id header", "no valid session id"];
+/// header"), the official Python SDK and the examples of the TypeScript one ("Bad Request: No valid session ID provided",
+/// "Invalid or missing session ID"), and what is written after them. A server may complain of any other session, of a
+/// user's say, in a call that is wrong.
+const UNKNOWN_SESSION: [&str; 4] =
+    ["invalid session id", "no valid session id", "missing session id", "unknown session id"];
 
 impl ClientError {
     /// Whether the request may have reached the server.

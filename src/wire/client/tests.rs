@@ -183,6 +183,7 @@ async fn a_lost_session_is_told_from_other_refusals() {
         (&with_id, 404, "", true),
         (&with_id, 400, "Bad Request: No valid Session ID provided", true),
         (&with_id, 400, "mcp: invalid session ID header", true),
+        (&with_id, 400, "Invalid or missing session ID", true),
         (&with_id, 400, "no such argument", false),
         (&with_id, 400, "the argument \"session\" is missing", false),
         (&with_id, 400, "session recording is off", false),
