@@ -1,11 +1,12 @@
 //! A client of the instance in its own process, for whoever starts one in code.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Uri, header};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -205,9 +206,20 @@ fn outcome(answer: &Message) -> Result<Value, CallError> {
     }
 }
 
+/// The authority as it is reached from here: an unspecified address stands for all, and is none to be called by.
+fn reachable(authority: &Authority) -> Authority {
+    let own = authority.as_str().parse::<SocketAddr>().ok().filter(|address| address.ip().is_unspecified());
+    let local = own.map(|address| {
+        let ip = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        SocketAddr::new(ip, address.port())
+    });
+    // An address is an authority.
+    local.and_then(|local| local.to_string().parse().ok()).unwrap_or_else(|| authority.clone())
+}
+
 fn config(url: &str, token_file: Option<&Path>) -> Result<ClientConfig, String> {
     let uri: Uri = url.parse().map_err(|error| format!("{url} is no address: {error}"))?;
-    let authority = uri.authority().cloned().ok_or_else(|| format!("{url} is no address"))?;
+    let authority = uri.authority().map(reachable).ok_or_else(|| format!("{url} is no address"))?;
     let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let mut headers = HeaderMap::new();
     if let Some(file) = token_file {

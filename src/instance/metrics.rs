@@ -115,7 +115,9 @@ fn gateway(gateways: &Gateways) -> GatewayObservation {
 }
 
 fn processes(bridge: &Bridge, gateways: &Gateways) -> Vec<ProcessObservation> {
-    let gateway = gateways.state().and_then(|state| state.pid()).map(Root::at);
+    // A gateway that is a task of this process is counted with it.
+    let pid = gateways.state().and_then(|state| state.pid());
+    let gateway = pid.filter(|pid| *pid != std::process::id()).map(Root::at);
     let servers = bridge.trees();
     let roots: Vec<Root> =
         gateway.into_iter().chain(servers.iter().flat_map(|(_, roots)| roots.iter().copied())).collect();

@@ -28,7 +28,7 @@ mod status;
 mod token;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -363,7 +363,13 @@ impl Instance {
             tracker.spawn(background_fetch.clone().run_until_cancelled_owned(fetching));
         }
 
+        // Whoever names our own address cannot have been led here by a name of somebody else.
+        let own_host = Some(address.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| match ip {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        });
         let hosts = HostPolicy::loopback()
+            .and(own_host.as_slice(), &[])
             .and(&settings.aggregator.allowed_hosts.value, &settings.aggregator.allowed_origins.value);
         let server_config = ServerConfig {
             max_body: usize::try_from(settings.aggregator.max_body.value.0).unwrap_or(usize::MAX),

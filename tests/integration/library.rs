@@ -105,6 +105,18 @@ async fn an_instance_is_started_used_and_ended() {
 }
 
 #[tokio::test]
+async fn an_instance_that_listens_everywhere_can_be_called() {
+    let surroundings = Surroundings::new();
+    let token = tempfile::tempdir().unwrap();
+    let builder = surroundings.builder().server("a", example()).token_file(token.path().join("token"));
+    let builder = builder.listen(([0, 0, 0, 0], 0).into());
+    let instance = within("the start", builder.start()).await.unwrap();
+    let result = instance.call("x_a_calculate", json!({"expression": "1+1"})).await.unwrap();
+    assert_eq!(result.json()["structuredContent"]["value"], 2.0);
+    within("the end", instance.shutdown()).await;
+}
+
+#[tokio::test]
 async fn without_a_helper_the_gateway_is_a_task() {
     let surroundings = Surroundings::new();
     let builder = surroundings.builder_without_helper().server("a", example());
