@@ -5,6 +5,9 @@ use serde_json::Value;
 /// References are followed this far: they may lead in a circle.
 const DEEPEST: usize = 8;
 
+/// Schemas that are looked at for one property: alternatives may refer to the same ones again and again.
+const MOST_VISITED: usize = 1000;
+
 /// The types and the values that a property takes. Neither: nobody says, so anything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wanted {
@@ -16,21 +19,23 @@ impl Wanted {
     /// What `property` of the schema `root` takes. Alternatives (`anyOf`, `oneOf`) are taken together.
     pub fn of(property: &Value, root: &Value) -> Self {
         let mut wanted = Self::default();
-        wanted.collect(property, root, DEEPEST);
+        let mut visits = MOST_VISITED;
+        wanted.collect(property, root, DEEPEST, &mut visits);
         wanted
     }
 
-    fn collect(&mut self, property: &Value, root: &Value, deep: usize) {
-        if deep == 0 {
+    fn collect(&mut self, property: &Value, root: &Value, deep: usize, visits: &mut usize) {
+        if deep == 0 || *visits == 0 {
             return;
         }
+        *visits -= 1;
         let reference = property["$ref"].as_str().and_then(|path| root.pointer(path.strip_prefix('#')?));
         if let Some(target) = reference {
-            self.collect(target, root, deep - 1);
+            self.collect(target, root, deep - 1, visits);
         }
         for key in ["anyOf", "oneOf"] {
             for alternative in property[key].as_array().into_iter().flatten() {
-                self.collect(alternative, root, deep - 1);
+                self.collect(alternative, root, deep - 1, visits);
             }
         }
         let values = property["enum"].as_array().into_iter().flatten().chain(property.get("const"));
@@ -123,6 +128,15 @@ mod tests {
             "circle": {"$ref": "#/$defs/circle"},
         }});
         Wanted::of(property, &root)
+    }
+
+    /// As many ways lead through this schema as there are atoms in a house.
+    #[test]
+    fn a_schema_cannot_keep_us_for_ever() {
+        let many = vec![json!({"$ref": "#/$defs/many"}); 1000];
+        let root = json!({"$defs": {"many": {"anyOf": many, "type": "string"}}});
+        let wanted = Wanted::of(&json!({"$ref": "#/$defs/many"}), &root);
+        assert!(wanted.takes("string"));
     }
 
     #[rstest]

@@ -361,6 +361,11 @@ async fn tools_are_found_by_words_and_patterns_and_shown_as_they_are() {
             json!({"name": "x_b_lnk"}),
             r#"there is no tool "x_b_lnk"; there is x_b_act, x_b_link, x_a_act; filter_tools finds tools"#,
         ),
+        (
+            "call_tool",
+            json!({"name": "z".repeat(501)}),
+            "there is no tool of a name with more than 500 characters",
+        ),
         ("call_tool", json!({"name": "zzz"}), r#"there is no tool "zzz"; filter_tools finds tools"#),
         ("call_tool", json!({"name": "list_tools"}), "list_tools is not behind call_tool: call it itself"),
         ("call_tool", json!({}), "name is missing"),

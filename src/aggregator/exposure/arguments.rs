@@ -23,7 +23,7 @@ pub(super) const CURSOR: &str = "cursor";
 pub(super) const LARGEST_PAGE: usize = 500;
 
 /// How long a query or a pattern may be, in bytes: it is held against everything in the catalogue.
-const LONGEST_FILTER: usize = 500;
+pub(super) const LONGEST_FILTER: usize = 500;
 
 /// A call that cannot be made as it is; why, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::arguments::{Arguments, CURSOR, PATTERN, QUERY, Refused};
+use super::arguments::{Arguments, CURSOR, LONGEST_FILTER, PATTERN, QUERY, Refused};
 use super::entry::{Entry, entries};
 use super::rank;
 use super::tools::{MetaTool, Subject};
@@ -85,6 +85,9 @@ pub(super) fn unknown(subject: Subject, key: &str, entries: Vec<Entry<'_>>) -> R
     let (noun, plural) = (subject.noun(), subject.plural());
     if subject == Subject::Tools && MetaTool::named(key).is_some() {
         return Refused(format!("{key} is not behind call_tool: call it itself"));
+    }
+    if key.len() > LONGEST_FILTER {
+        return Refused(format!("there is no {noun} of a name with more than {LONGEST_FILTER} characters"));
     }
     let mut why = format!("there is no {noun} {key:?}");
     let like_it = ranked(key, entries);
