@@ -12,7 +12,11 @@ pub(super) fn is_enclosed(rule: &str) -> bool {
     let mut word = "";
     while let Some(first) = rest.chars().next() {
         if let Some(comment) = rest.strip_prefix("//") {
-            let Some((_, after)) = comment.split_once('\n') else { return false };
+            let Some((comment, after)) = comment.split_once('\n') else { return false };
+            // Whether it ends there is not agreed on.
+            if comment.trim_end_matches('\r').contains('\r') {
+                return false;
+            }
             (rest, word) = (after, "");
             continue;
         }
@@ -95,6 +99,7 @@ mod tests {
     #[case("true]")]
     #[case("([)]")]
     #[case("true // ")]
+    #[case("a // \r) || (true //\n")]
     #[case("a == 'b")]
     #[case("a == 'b\n'")]
     #[case(r#"a == "\""#)]
