@@ -25,6 +25,12 @@ pub(super) fn edit(text: &str, result: &str, id: TraceId) -> Option<(Range<usize
         Some(_) => json::members(result, ["_meta"]).ok()?[0],
         None => None,
     };
+    if let Some(meta) = meta
+        && let [Some(other)] = json::members(meta, [CALL_ID]).unwrap_or_default()
+    {
+        // Of a Sidegate behind this one.
+        return Some((json::span(text, other), format!("\"{id}\"")));
+    }
     let (range, object, is_new) = match meta {
         Some("null") => (json::span(text, meta?), "", true),
         Some(meta) => (at(meta) + 1..at(meta) + 1, meta.strip_prefix('{')?, false),
@@ -55,6 +61,7 @@ mod tests {
             (r#"{"a":1,"_meta":{}}"#, r#"{"a":1,"_meta":{M}}"#),
             (r#"{"_meta":{ "x":1 },"a":1}"#, r#"{"_meta":{M, "x":1 },"a":1}"#),
             (r#"{"_meta":null}"#, r#"{"_meta":{M}}"#),
+            (r#"{"_meta":{"sidegate.dev/callId":"other"}}"#, r#"{"_meta":{M}}"#),
             (r#"{"a":"_meta"}"#, r#"{"_meta":{M},"a":"_meta"}"#),
             (r#"{"a":{"_meta":1}}"#, r#"{"_meta":{M},"a":{"_meta":1}}"#),
         ] {
