@@ -30,10 +30,11 @@ impl UnderWay {
     /// Works until `poll` has something.
     pub(super) async fn drive_until<T>(&mut self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
         poll_fn(|context| {
-            if let Some(work) = &mut self.work
-                && work.as_mut().poll(context).is_ready()
+            // Taken out while it is polled: what has panicked must not go on as a task.
+            if let Some(mut work) = self.work.take()
+                && work.as_mut().poll(context).is_pending()
             {
-                self.work = None;
+                self.work = Some(work);
             }
             poll(context)
         })
