@@ -145,16 +145,17 @@ impl Server {
         self.with("autoStart", auto_start.into())
     }
 
-    /// How long connecting, initializing and listing may take: whole seconds, 1 to 300. 30 by default.
+    /// How long connecting, initializing and listing may take: 1 to 300 seconds, and 30 by default. Parts of a second count
+    /// as a whole one.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
-        self.with("timeout", timeout.as_secs().into())
+        self.with("timeout", whole_seconds(timeout).into())
     }
 
-    /// How long a call may be silent, in whole seconds; zero, the default, is no limit.
+    /// How long a call may be silent; zero, the default, is no limit. Parts of a second count as a whole one.
     #[must_use]
     pub fn call_timeout(self, timeout: Duration) -> Self {
-        self.with("callTimeout", timeout.as_secs().into())
+        self.with("callTimeout", whole_seconds(timeout).into())
     }
 
     fn with(mut self, key: &str, value: Value) -> Self {
@@ -204,6 +205,11 @@ impl fmt::Debug for Server {
     }
 }
 
+/// Rounded up: what is short must not become none at all.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,6 +239,16 @@ mod tests {
         );
         let spec = Server::stdio("x").header("A", "b").spec(Path::new("/")).unwrap();
         assert_eq!(spec["headers"], json!({"A": "b"}));
+    }
+
+    #[test]
+    fn a_limit_below_a_second_is_one() {
+        let spec = |timeout| Server::stdio("x").call_timeout(timeout).spec(Path::new("/")).unwrap();
+        for (milliseconds, seconds) in [(0, 0), (1, 1), (500, 1), (1000, 1), (1500, 2)] {
+            assert_eq!(spec(Duration::from_millis(milliseconds))["callTimeout"], seconds);
+        }
+        let spec = Server::stdio("x").timeout(Duration::from_millis(200)).spec(Path::new("/")).unwrap();
+        assert_eq!(spec["timeout"], 1);
     }
 
     #[test]
