@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use super::pending::{Pending, opened};
 use super::{BridgeSettings, MAX_MESSAGE, Served, StdioTarget};
 use crate::error::chain;
-use crate::mcpserver::ServerName;
+use crate::mcpserver::log_name;
 use crate::subprocess::{
     ChildTree, LogFileSettings, Output, OutputSettings, Source, Spec, StopRecipe, Stream, Tail,
 };
@@ -203,7 +203,8 @@ impl Keeper {
         };
         let output =
             OutputSettings { file: settings.logs.map(LogFileSettings::new), ..OutputSettings::default() };
-        let output = Output::drain(log_name(&served.server), [(Source::Stderr, stderr)], output, tracker);
+        let output =
+            Output::drain(log_name(served.server.as_str()), [(Source::Stderr, stderr)], output, tracker);
         lock(&served.tail).replace(output.tail());
         let keeper = Self {
             session: Arc::clone(session),
@@ -325,15 +326,6 @@ async fn read_messages(name: &str, stdout: pipe::Receiver, session: &ChildSessio
     }
 }
 
-/// The name of a server's log: its own, but for one that is called like the log of the gateway.
-fn log_name(server: &ServerName) -> &str {
-    match server.as_str() {
-        // No server can be called so.
-        "gateway" => "gateway.server",
-        name => name,
-    }
-}
-
 fn spec(target: &StdioTarget, settings: &BridgeSettings) -> Spec {
     Spec {
         program: target.command.clone(),
@@ -356,16 +348,4 @@ fn last_words(tail: &Tail) -> String {
     let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
     // Whoever asks what is wrong is shown them, and children print what they were given.
     format!("; its last lines on stderr: {}", redact(&shown.join(" | ")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_server_shares_its_log_with_the_gateway() {
-        let name = |server: &str| log_name(&server.parse().unwrap()).to_owned();
-        assert_eq!([name("time"), name("gateway")], ["time", "gateway.server"]);
-        assert!("gateway.server".parse::<ServerName>().is_err());
-    }
 }

@@ -42,7 +42,7 @@ pub use edit_error::EditError;
 pub(crate) use expand::literal;
 pub use import::{Client, Import, ImportError, Imported, Notes, import};
 pub use invalid::Invalid;
-pub use name::{InvalidServerName, ServerName};
+pub use name::{InvalidServerName, ServerName, log_name};
 pub use project::project_file;
 pub use reader::{API_VERSION, KIND, Reader};
 pub use redact::{HIDDEN, SecretNames};

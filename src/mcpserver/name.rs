@@ -41,6 +41,16 @@ impl fmt::Display for ServerName {
     }
 }
 
+/// The name of the log of the server that is called `server`: its own, but for one that is called like the log of the
+/// gateway.
+pub fn log_name(server: &str) -> &str {
+    match server {
+        // No server can be called so.
+        "gateway" => "gateway.server",
+        name => name,
+    }
+}
+
 /// A text that is no server name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -57,6 +67,12 @@ mod tests {
         for text in ["a", "0", "time", "a-b", "x1", &"a".repeat(63)] {
             assert_eq!(text.parse::<ServerName>().unwrap().as_str(), text);
         }
+    }
+
+    #[test]
+    fn no_server_shares_its_log_with_the_gateway() {
+        assert_eq!([log_name("time"), log_name("gateway")], ["time", "gateway.server"]);
+        assert!("gateway.server".parse::<ServerName>().is_err());
     }
 
     #[test]

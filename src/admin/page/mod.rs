@@ -63,7 +63,7 @@ use crate::admin::status::{ServerEntry, Status};
 use crate::aggregator::endpoint::Aggregate;
 use crate::aggregator::registry::Registry;
 use crate::error::chain;
-use crate::mcpserver::ServerName;
+use crate::mcpserver::{ServerName, log_name};
 use crate::reconciler::{OperateError, Operator};
 use crate::telemetry::calls::CallLog;
 use crate::wire::server::{Body, StreamableHttp};
@@ -297,14 +297,15 @@ impl Page {
         let tools = tools::find(&self.registry.catalogue(), wish);
         let mut calls = calls::find(&self.calls, name, 1);
         calls.items.truncate(CALLS_OF_A_SERVER);
-        let log = self.tail(name).await?;
+        let log = self.tail(log_name(name)).await?;
         Ok(view::server(frame, server, &tools, &calls, &log))
     }
 
     async fn log(&self, frame: &Frame<'_>, status: &Status, name: &str) -> Result<maud::Markup, Refusal> {
         if name != GATEWAY {
-            // Also keeps paths out: what is found is the name of a server.
-            find_server(status, name)?;
+            // Also keeps paths out: what is found is the log of a server.
+            let known = status.servers.iter().any(|server| log_name(&server.name) == name);
+            known.then_some(()).ok_or_else(no_server)?;
         }
         let log = self.tail(name).await?;
         Ok(view::logs(frame, status, name, &log))
@@ -423,7 +424,11 @@ fn below(path: &str) -> &str {
 
 fn find_server<'s>(status: &'s Status, name: &str) -> Result<&'s ServerEntry, Refusal> {
     let found = status.servers.iter().find(|server| server.name == name);
-    found.ok_or_else(|| Refusal::NotFound("there is no server of this name".to_owned()))
+    found.ok_or_else(no_server)
+}
+
+fn no_server() -> Refusal {
+    Refusal::NotFound("there is no server of this name".to_owned())
 }
 
 /// Where a server is shown; the start, for what is no server's name.

@@ -441,6 +441,24 @@ async fn logs_are_shown_by_the_names_of_servers_only() {
 }
 
 #[tokio::test]
+async fn a_server_called_gateway_has_its_own_log() {
+    let sidegate = Sidegate::builder()
+        .definition("gateway", &example("everything", &[]))
+        .wait_for_servers()
+        .start()
+        .await;
+    let client = McpClient::connect(sidegate.url()).await;
+    client.call("x_gateway_stderr", json!({"text": "from the server"})).await.result();
+    let visitor = Visitor::new(&sidegate);
+    for path in ["/ui/servers/gateway", "/ui/logs?of=gateway.server"] {
+        eventually("its line", async || visitor.page(path).await.contains("from the server").then_some(()))
+            .await;
+    }
+    let page = visitor.page("/ui/logs").await;
+    assert!(!page.contains("from the server") && page.contains("/ui/logs?of=gateway.server"), "{page}");
+}
+
+#[tokio::test]
 async fn thousands_of_tools_come_in_pages() {
     let many = example("everything", &["--tools", "3000"]);
     let sidegate = near().definition("many", &many).start().await;

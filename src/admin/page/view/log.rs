@@ -8,12 +8,13 @@ use super::super::log::Tail;
 use super::frame::Place;
 use super::{Frame, parts};
 use crate::admin::status::Status;
+use crate::mcpserver::log_name;
 
 /// Servers that can be chosen from; the others' logs are linked from their own pages.
 const MOST: usize = 500;
 
 pub(in crate::admin::page) fn logs(frame: &Frame<'_>, status: &Status, shown: &str, log: &Tail) -> Markup {
-    let servers = status.servers.iter().map(|server| server.name.as_str()).filter(|name| *name != GATEWAY);
+    let servers = status.servers.iter().map(|server| log_name(&server.name));
     let content = html! {
         nav.choice aria-label="Logs" {
             ul {

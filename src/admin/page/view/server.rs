@@ -12,6 +12,7 @@ use super::frame::Place;
 use super::tools::list;
 use super::{Frame, calls, parts};
 use crate::admin::status::ServerEntry;
+use crate::mcpserver::log_name;
 
 pub(in crate::admin::page) fn server(
     frame: &Frame<'_>,
@@ -49,7 +50,7 @@ pub(in crate::admin::page) fn server(
         }
         section aria-labelledby="log-heading" {
             h2 #log-heading { "Log" }
-            div #log data-live="" { (parts::log(&server.name, log)) }
+            div #log data-live="" { (parts::log(log_name(&server.name), log)) }
         }
     };
     frame.page(Place::Servers, &Said(&server.name), &content)
