@@ -239,11 +239,21 @@ impl Layers<'_> {
             .unwrap_or_else(|| Setting { value: default(), origin: Origin::Default })
     }
 
-    /// As [`Self::pick`]; in the file, relative paths are relative to its directory.
+    /// As [`Self::pick`], as an absolute path: one in the file is relative to its directory, others to the current one.
     fn pick_path(&mut self, file: &File<'_>, key: Key, flag: Option<&PathBuf>) -> Setting<Option<PathBuf>> {
         let mut setting = self.pick(file, key, flag.cloned().map(Some), || None);
-        if let (Origin::File { .. }, Some(path)) = (&setting.origin, &mut setting.value) {
-            *path = self.config_dir.join(&path);
+        let Some(path) = &mut setting.value else { return setting };
+        match setting.origin {
+            Origin::File { .. } => *path = self.config_dir.join(&path),
+            Origin::Environment(name) | Origin::Flag(name) => match std::path::absolute(&path) {
+                Ok(absolute) => *path = absolute,
+                Err(error) => {
+                    let problem = format!("the path {:?} leads nowhere: {error}", path.display());
+                    let mistake = Mistake::of_file(problem, Some("write an absolute path".to_owned()));
+                    self.elsewhere.push(ConfigMistake { place: Place::Name(name), mistake });
+                }
+            },
+            Origin::Default => {}
         }
         setting
     }
@@ -509,6 +519,7 @@ drain: 10s
             "telemetry.gatewaySpans" => "true",
             "telemetry.callIds" => "false",
             "aggregator.allowedHosts" | "redact" => "y, z",
+            "gateway.binary" | "aggregator.tokenFile" | "runtimeDir" | "helper" => "/a",
             _ => "a",
         }
     }
@@ -551,6 +562,17 @@ drain: 10s
             .map(|described| format!("{} = {} ({})", described.key, described.value, described.origin))
             .collect();
         insta::assert_snapshot!(flags.join("\n"));
+    }
+
+    #[test]
+    fn relative_paths_are_those_of_the_current_directory() {
+        let here = std::env::current_dir().unwrap();
+        let of = |path: &str| Overrides { runtime_dir: Some(path.into()), ..Overrides::default() };
+        let settings = load("", &[(keys::HELPER.variable, "bin/helper")], &of("run")).unwrap();
+        assert_eq!(settings.runtime_dir.value, here.join("run"));
+        assert_eq!(settings.helper.value, Some(here.join("bin/helper")));
+        let error = load("", &[], &of("")).unwrap_err();
+        assert!(error.starts_with("--runtime-dir: the path \"\" leads nowhere: "), "{error}");
     }
 
     #[test]
