@@ -148,8 +148,10 @@ struct Layers<'a> {
 
 impl Layers<'_> {
     fn settings(&mut self, file: &File<'_>, flags: &Overrides) -> Settings {
+        let usual_listen = self.pick(file, keys::LISTEN, None, || ([127, 0, 0, 1], 8090).into());
         Settings {
-            listen: self.pick(file, keys::LISTEN, flags.listen, || ([127, 0, 0, 1], 8090).into()),
+            usual_listen: usual_listen.value,
+            listen: flags.listen.map_or(usual_listen, |listen| of_flag(keys::LISTEN, listen)),
             gateway: GatewaySettings {
                 mode: self.pick(file, keys::GATEWAY_MODE, flags.gateway_mode, || GatewayMode::Auto),
                 version: self.pick(
@@ -231,9 +233,7 @@ impl Layers<'_> {
             Some(Setting { value: T::from_yaml(value)?, origin })
         });
         let from_environment = self.variable_of(key);
-        let from_flag =
-            flag.map(|value| Setting { value, origin: Origin::Flag(key.flag.unwrap_or(key.path)) });
-        from_flag
+        flag.map(|value| of_flag(key, value))
             .or(from_environment)
             .or(from_file)
             .unwrap_or_else(|| Setting { value: default(), origin: Origin::Default })
@@ -401,6 +401,10 @@ fn is_origin(text: &str) -> bool {
     plain && Url::parse(text).is_ok()
 }
 
+fn of_flag<T>(key: Key, value: T) -> Setting<T> {
+    Setting { value, origin: Origin::Flag(key.flag.unwrap_or(key.path)) }
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -562,6 +566,17 @@ drain: 10s
             .map(|described| format!("{} = {} ({})", described.key, described.value, described.origin))
             .collect();
         insta::assert_snapshot!(flags.join("\n"));
+    }
+
+    #[test]
+    fn the_usual_address_is_known_where_another_counts() {
+        let overrides = Overrides { listen: Some(([127, 0, 0, 1], 0).into()), ..Overrides::default() };
+        for (file, usual) in [("", 8090), ("listen: 127.0.0.1:9000", 9000)] {
+            let settings = load(file, &[], &overrides).unwrap();
+            assert_eq!((settings.listen.value.port(), settings.usual_listen.port()), (0, usual));
+        }
+        let settings = load("", &[], &Overrides::default()).unwrap();
+        assert_eq!(settings.listen.value, settings.usual_listen);
     }
 
     #[test]

@@ -22,6 +22,9 @@ use crate::mcpserver::SecretNames;
 pub struct Settings {
     /// Where the aggregate is served. Not loopback only with a token file.
     pub listen: Setting<SocketAddr>,
+    /// Where it is served when nobody asks for another address: what other clients have been told, also where this
+    /// instance listens elsewhere.
+    pub usual_listen: SocketAddr,
     /// The gateway child.
     pub gateway: GatewaySettings,
     /// A gateway that runs elsewhere; see [`Settings::gateway_mode`].
@@ -153,8 +156,18 @@ impl Settings {
         fn line<T: Configured>(key: Key, setting: &Setting<T>) -> Described {
             Described { key: key.path, value: setting.value.show(), origin: setting.origin.clone() }
         }
-        let Self { listen, gateway, upstream_url, aggregator, telemetry, redact, drain, runtime_dir, helper } =
-            self;
+        let Self {
+            listen,
+            usual_listen: _,
+            gateway,
+            upstream_url,
+            aggregator,
+            telemetry,
+            redact,
+            drain,
+            runtime_dir,
+            helper,
+        } = self;
         let frontend_policies = Setting {
             value: SecretNames::new(&redact.value).hide_in_map(&gateway.frontend_policies.value),
             origin: gateway.frontend_policies.origin.clone(),

@@ -247,7 +247,8 @@ impl Instance {
         };
         let mut reader = reader(&config_dir, &environment, helper.as_deref())?;
         if let Some(file) = project {
-            reader = reader.with_project(&file, environment.get_os("HOME").map(PathBuf::from), Some(address));
+            let own = vec![address, settings.usual_listen];
+            reader = reader.with_project(&file, environment.get_os("HOME").map(PathBuf::from), own);
         }
         let definitions_dir = reader.definitions_dir();
         let definitions = define(Definitions::new(reader.clone()), definitions).await?;

@@ -38,8 +38,8 @@ pub(super) struct Project {
     path: PathBuf,
     /// Whose files belong to no project.
     home: Option<PathBuf>,
-    /// Where we listen.
-    own: Option<SocketAddr>,
+    /// Where we listen now, and where other clients have been told.
+    own: Vec<SocketAddr>,
 }
 
 /// What the project's file says of a server.
@@ -50,7 +50,7 @@ pub(super) struct Found {
 }
 
 impl Project {
-    pub(super) fn new(path: &Path, home: Option<PathBuf>, own: Option<SocketAddr>) -> Self {
+    pub(super) fn new(path: &Path, home: Option<PathBuf>, own: Vec<SocketAddr>) -> Self {
         Self { path: path.to_owned(), home, own }
     }
 
@@ -126,13 +126,16 @@ impl Project {
                 && text(&spec["args"][0]) == "stdio"
         };
         let is_address = || {
-            let (url, own) = (Url::parse(&text(&spec["url"])).ok()?, self.own?);
-            let local = match url.host()? {
-                Host::Domain(name) => name == "localhost",
-                Host::Ipv4(address) => address.is_loopback() || own.ip() == address,
-                Host::Ipv6(address) => address.is_loopback() || own.ip() == address,
-            };
-            Some(local && url.port_or_known_default() == Some(own.port()))
+            let url = Url::parse(&text(&spec["url"])).ok()?;
+            let (host, port) = (url.host()?, url.port_or_known_default()?);
+            Some(self.own.iter().any(|own| {
+                let local = match host {
+                    Host::Domain(name) => name == "localhost",
+                    Host::Ipv4(address) => address.is_loopback() || own.ip() == address,
+                    Host::Ipv6(address) => address.is_loopback() || own.ip() == address,
+                };
+                local && port == own.port()
+            }))
         };
         is_command() || is_address().unwrap_or(false)
     }
@@ -260,7 +263,7 @@ mod tests {
         let reader = Reader::new(directory.path(), environment).unwrap().with_project(
             &at(FILE_NAME),
             None,
-            Some(([127, 0, 0, 1], 8090).into()),
+            vec![([127, 0, 0, 1], 41234).into(), ([127, 0, 0, 1], 8090).into()],
         );
         let scan = reader.scan(&at("mcpservers")).unwrap();
         let mut report = String::new();
@@ -302,7 +305,8 @@ mod tests {
         let text = r#"{"mcpServers": {
             "a": {"command": "/usr/bin/sidegate", "args": ["stdio"]}, "b": {"url": "http://localhost:8090/mcp"},
             "c": {"url": "http://[::1]:8090/mcp/time"}, "d": {"url": "http://127.0.0.1:8091/mcp"},
-            "e": {"command": "sidegate", "args": ["example-server"]}, "f": {"url": "http://example.com:8090/mcp"}
+            "e": {"command": "sidegate", "args": ["example-server"]}, "f": {"url": "http://example.com:8090/mcp"},
+            "g": {"url": "http://127.0.0.1:41234/mcp"}
         }}"#;
         let found = found(text, &[]);
         let names: Vec<&str> = found.lines().filter_map(|line| line.split(':').next()).collect();

@@ -46,12 +46,12 @@ impl Reader {
 
     /// The reader, with the `.mcp.json` of a project as more definitions, which are never written: [`project_file`].
     ///
-    /// Its commands run as the user, so it must be a file that somebody has asked for. What leads to `own`, where we listen,
-    /// is left out.
+    /// Its commands run as the user, so it must be a file that somebody has asked for. What leads to one of `own`, where we
+    /// listen now or usually, is left out.
     ///
     /// [`project_file`]: super::project_file
     #[must_use]
-    pub fn with_project(self, file: &Path, home: Option<PathBuf>, own: Option<SocketAddr>) -> Self {
+    pub fn with_project(self, file: &Path, home: Option<PathBuf>, own: Vec<SocketAddr>) -> Self {
         Self { project: Some(Project::new(file, home, own)), ..self }
     }
 

@@ -98,6 +98,17 @@ async fn its_servers_are_stopped_without_a_word_in_the_file() {
 }
 
 #[tokio::test]
+async fn an_instance_on_another_port_is_not_sent_to_the_usual_one() {
+    let mut text = servers(&["first"]);
+    text["mcpServers"]["sidegate"] = json!({"type": "http", "url": "http://127.0.0.1:8090/mcp"});
+    let instance = project(&text.to_string()).start().await;
+    wait_for(&instance, "first", "running").await;
+    assert_ne!(instance.url().split(':').nth(2), Some("8090/mcp"));
+    assert_eq!(server(&instance, "sidegate").await, None);
+    assert!(instance.stop().await.status.success());
+}
+
+#[tokio::test]
 async fn it_is_read_only_when_asked_for() {
     let text = servers(&["first"]).to_string();
     let instance = Sidegate::builder().file(".mcp.json", &text).wait_for_servers().start().await;
