@@ -5,6 +5,7 @@
 //! Invariants: a server that the configuration directory defines too is that one, and somebody is told; a mistake has its
 //! place in the file; a file that cannot be read as a whole says nothing of which servers there are.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -77,13 +78,18 @@ impl Project {
             outcome,
             intent: None,
         };
+        // Whose names are not those of mistakes: those are told without a name, and hide nothing.
+        let right = file.import.servers.iter().filter_map(|server| server.outcome.as_ref().ok());
+        let mut named: BTreeSet<ServerName> = right.map(|(name, _)| name.clone()).collect();
         let mut entries = Vec::new();
         for server in &file.import.servers {
             let original = &server.original;
             entries.push(match &server.outcome {
                 Err(why) => {
                     let mistake = file.mistake(original, None, why.clone());
-                    entry(import::name_for(original).ok(), Err(self.invalid(vec![mistake])))
+                    let name = import::name_for(original).ok();
+                    let name = name.filter(|name| taken(name).is_none() && named.insert(name.clone()));
+                    entry(name, Err(self.invalid(vec![mistake])))
                 }
                 Ok((_, spec)) if self.is_ourselves(spec) => continue,
                 Ok((name, spec)) => match taken(name) {
@@ -311,6 +317,27 @@ mod tests {
         let found = found(text, &[]);
         let names: Vec<&str> = found.lines().filter_map(|line| line.split(':').next()).collect();
         assert_eq!(names, ["d", "e", "f"], "{found}");
+    }
+
+    #[test]
+    fn a_mistake_hides_no_server_and_is_not_hidden() {
+        let lines = |text: &str, others: &[&str]| -> Vec<String> {
+            found(text, others).lines().map(str::to_owned).collect()
+        };
+        let [bad, good] = [r#""my server": {"type": "ws"}"#, r#""my-server": {"command": "x"}"#];
+        let both = lines(&format!("{{\"mcpServers\": {{{bad}, {good}}}}}"), &[]);
+        assert!(both[0].starts_with("-: ") && both[0].contains("mcpServers.my server"), "{both:?}");
+        assert!(both[1].starts_with("my-server: Stdio"), "{both:?}");
+        let turned = lines(&format!("{{\"mcpServers\": {{{good}, {bad}}}}}"), &[]);
+        assert!(turned[0].starts_with("my-server: Stdio"), "{turned:?}");
+        assert!(turned[1].starts_with("-: ") && turned[1].contains("rename one of them"), "{turned:?}");
+
+        let time = r#"{"mcpServers": {"time": {"type": "ws"}}}"#;
+        let taken = lines(time, &["time"]);
+        assert!(taken[0].starts_with("time: ") && taken[1].starts_with("-: "), "{taken:?}");
+        assert!(lines(time, &[])[0].starts_with("time: "), "alone, it is what its name says");
+        let two = lines(r#"{"mcpServers": {"a b": {"type": "ws"}, "a-b": {"type": "ws"}}}"#, &[]);
+        assert!(two[0].starts_with("a-b: ") && two[1].starts_with("-: "), "{two:?}");
     }
 
     #[test]
