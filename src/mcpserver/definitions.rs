@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
+use super::overlay::Overlay;
 use super::project::Found;
 use super::reader::name_of;
 use super::resource::{complete, complete_patch, merge, render};
@@ -134,29 +135,39 @@ impl Definitions {
     }
 
     /// Makes the server suspended, or not: in its file, else in the overlay. A file that is wrong cannot be edited, but what
-    /// runs of it can be suspended.
+    /// runs of it can be suspended; where that is the project's as a whole, any name may be one of it.
     ///
     /// # Errors
     ///
     /// The definition is not there, is wrong, or is laid out in a way that is not edited; neither place can be written.
     pub fn suspend(&self, name: &ServerName, suspended: bool) -> Result<Suspension, EditError> {
         let _turn = lock(&self.turn);
-        let overlay = self.reader.overlay();
-        let said =
-            overlay.map(|overlay| overlay.get(name).map_err(|e| disk::failure(&overlay.path(name), e)));
-        let said = said.transpose()?.flatten();
         let path = match self.find(name) {
             Ok(path) => path,
             Err(EditError::InProject { path, .. }) => {
-                return self.suspend_in_project(name, path, suspended, said);
+                return self.suspend_in_project(name, path, suspended);
+            }
+            Err(EditError::NotFound { name }) => {
+                // What runs of it may have been there before the mistake.
+                let mistaken =
+                    self.reader.project().and_then(|project| Some((project, project.fault(&name)?)));
+                return match mistaken {
+                    Some((project, _)) if suspended => {
+                        self.suspend_in_project(&name, project.path().to_owned(), suspended)
+                    }
+                    Some((_, invalid)) => Err(EditError::Invalid(invalid)),
+                    None => Err(EditError::NotFound { name }),
+                };
             }
             Err(error) => return Err(error),
         };
+        let overlay = self.reader.overlay();
+        let said = said(overlay.as_ref(), name)?;
         let written = self.rewrite(&path, |content| {
             let edited = edit::suspend(&self.reader, &path, content, suspended)?;
             Ok(edited.map(|text| Edited { text, keeps_the_rest: true }))
         });
-        match (written, overlay) {
+        match (written, &overlay) {
             (Ok(written), _) => {
                 if let (Some(overlay), Some(_)) = (overlay, said) {
                     overlay.remove(name).map_err(|error| disk::failure(&overlay.path(name), error))?;
@@ -184,11 +195,11 @@ impl Definitions {
         name: &ServerName,
         file: PathBuf,
         suspended: bool,
-        said: Option<bool>,
     ) -> Result<Suspension, EditError> {
-        let Some(overlay) = self.reader.overlay() else {
+        let Some(overlay) = self.reader.project_overlay() else {
             return Err(EditError::InProject { name: name.clone(), path: file });
         };
+        let said = said(Some(&overlay), name)?;
         let written = self.in_project(name).and_then(|found| found.outcome.ok());
         let before = said.or(written.map(|definition| definition.suspended));
         let at = overlay.path(name);
@@ -298,23 +309,23 @@ impl Definitions {
     ///
     /// It is not there, several files define it, or it cannot be read.
     pub fn get(&self, name: &ServerName) -> Result<Stored, EditError> {
-        let (path, content, resource, mut outcome) = match self.find(name) {
+        let (path, content, resource, mut outcome, overlay) = match self.find(name) {
             Ok(path) => {
                 let content = read(&path)?;
                 let resource = self.reader.resource(&path, &content).ok();
                 let outcome = self.reader.read(&path, &content);
-                (path, content, resource, outcome)
+                (path, content, resource, outcome, self.reader.overlay())
             }
             Err(EditError::InProject { name, path }) => {
                 let found = self.in_project(&name).ok_or(EditError::NotFound { name })?;
                 let text = render(&found.resource);
-                (path, text.into_bytes(), Some(found.resource), found.outcome)
+                let overlay = self.reader.project_overlay();
+                (path, text.into_bytes(), Some(found.resource), found.outcome, overlay)
             }
             Err(error) => return Err(error),
         };
-        if let (Some(overlay), Ok(definition)) = (self.reader.overlay(), &mut outcome) {
-            let said = overlay.get(name).map_err(|error| disk::failure(&overlay.path(name), error))?;
-            definition.suspended = said.unwrap_or(definition.suspended);
+        if let Ok(definition) = &mut outcome {
+            definition.suspended = said(overlay.as_ref(), name)?.unwrap_or(definition.suspended);
         }
         Ok(Stored {
             resource,
@@ -396,6 +407,12 @@ impl Definitions {
         }
         Err(EditError::Changed { path: path.to_owned() })
     }
+}
+
+/// What stands in the overlay, where there is one.
+fn said(overlay: Option<&Overlay>, name: &ServerName) -> Result<Option<bool>, EditError> {
+    let Some(overlay) = overlay else { return Ok(None) };
+    overlay.get(name).map_err(|error| disk::failure(&overlay.path(name), error))
 }
 
 /// The new text of a file.

@@ -48,7 +48,7 @@ pub use reader::{API_VERSION, KIND, Reader};
 pub use redact::{HIDDEN, SecretNames};
 pub use schema::SCHEMA;
 pub use secret::Secret;
-pub use store::{ContentHash, Entry, Scan, ScanError};
+pub use store::{ContentHash, Entry, Scan, ScanError, Unread};
 
 pub use crate::yaml::{Mistake, Position};
 

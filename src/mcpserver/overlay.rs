@@ -1,7 +1,9 @@
 //! What the operator wants of servers whose files cannot be written: a file for each, outside of the definitions.
 //!
-//! Sidegate's own state, in a directory of its own for each configuration directory. What it says counts more than the
-//! definition. An entry goes when the definition can be written again, and when it is gone.
+//! Sidegate's own state, in a directory of its own for each configuration directory, and below that for each project that
+//! is served with it: a server of a project is another one than its namesake elsewhere, and only who reads the project's
+//! file knows that it is gone. What it says counts more than the definition. An entry goes when the definition can be
+//! written again, and when it is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -9,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use super::store::ContentHash;
 use super::{ServerName, disk};
 
 /// The directory of intents. It need not exist.
@@ -21,6 +24,12 @@ impl Overlay {
     /// The overlay in `state`, a directory that belongs to one configuration directory.
     pub(super) fn new(state: &Path) -> Self {
         Self { directory: state.join("suspended") }
+    }
+
+    /// The overlay of the servers that the project's `file`, an absolute path, defines, in the same `state`.
+    pub(super) fn of_project(state: &Path, file: &Path) -> Self {
+        let hash = ContentHash::of(file.as_os_str().as_encoded_bytes()).to_string();
+        Self::new(&state.join("projects").join(hash))
     }
 
     pub(super) fn directory(&self) -> &Path {

@@ -124,6 +124,21 @@ impl Project {
         })
     }
 
+    /// Why it does not say what `name` is, where it may define it all the same: the file is wrong as a whole, or the entry
+    /// that would be called so.
+    pub(super) fn fault(&self, name: &ServerName) -> Option<Invalid> {
+        let file = match self.read() {
+            Ok(file) => file?,
+            Err(invalid) => return Some(invalid),
+        };
+        file.import.servers.iter().find_map(|server| match &server.outcome {
+            Err(why) if import::name_for(&server.original).as_ref() == Ok(name) => {
+                Some(self.invalid(vec![file.mistake(&server.original, None, why.clone())]))
+            }
+            _ => None,
+        })
+    }
+
     /// Whether a server is Sidegate, which would ask itself for its own tools.
     fn is_ourselves(&self, spec: &Value) -> bool {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -280,8 +295,8 @@ mod tests {
                 Err(invalid) => report.push_str(&format!("{name}: {invalid}\n")),
             }
         }
-        if let Some(invalid) = scan.unread {
-            report.push_str(&format!("unread: {invalid}\n"));
+        if let Some(unread) = scan.unread {
+            report.push_str(&format!("unread: {}\n", unread.invalid));
         }
         assert!(!report.contains("hunter22"), "{report}");
         report.replace(directory.path().to_str().unwrap(), "")

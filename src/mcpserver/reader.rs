@@ -23,7 +23,7 @@ pub const KIND: &str = "MCPServer";
 pub struct Reader {
     config_dir: PathBuf,
     environment: Environment,
-    overlay: Option<Overlay>,
+    state: Option<PathBuf>,
     project: Option<Project>,
 }
 
@@ -34,14 +34,14 @@ impl Reader {
     ///
     /// When `config_dir` is relative and there is no current directory, or it is empty.
     pub fn new(config_dir: &Path, environment: Environment) -> io::Result<Self> {
-        Ok(Self { config_dir: std::path::absolute(config_dir)?, environment, overlay: None, project: None })
+        Ok(Self { config_dir: std::path::absolute(config_dir)?, environment, state: None, project: None })
     }
 
     /// The reader, with `state` as the directory for what the operator wants of servers whose files cannot be written. It
     /// must belong to this configuration directory alone, and need not exist.
     #[must_use]
     pub fn with_state_dir(self, state: &Path) -> Self {
-        Self { overlay: Some(Overlay::new(state)), ..self }
+        Self { state: Some(state.to_owned()), ..self }
     }
 
     /// The reader, with the `.mcp.json` of a project as more definitions, which are never written: [`project_file`].
@@ -81,8 +81,14 @@ impl Reader {
         (reader, unset)
     }
 
-    pub(super) fn overlay(&self) -> Option<&Overlay> {
-        self.overlay.as_ref()
+    /// What is wanted of servers of the configuration directory.
+    pub(super) fn overlay(&self) -> Option<Overlay> {
+        self.state.as_deref().map(Overlay::new)
+    }
+
+    /// What is wanted of servers of the project's file, where there is to be one.
+    pub(super) fn project_overlay(&self) -> Option<Overlay> {
+        Some(Overlay::of_project(self.state.as_deref()?, self.project_file()?))
     }
 
     /// Where the definitions of the configuration directory are.

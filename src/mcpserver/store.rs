@@ -20,9 +20,18 @@ use crate::yaml::{self, FileError, Mistake};
 pub struct Scan {
     /// One entry a file, sorted by path; behind them one for each server of the project's file.
     pub entries: Vec<Entry>,
-    /// Why it is not known what the project's file defines, where it is there and wrong as a whole. Servers that it
-    /// had defined are not gone.
-    pub unread: Option<Invalid>,
+    /// Set where it is not known what the project's file defines. Servers that it had defined are not gone.
+    pub unread: Option<Unread>,
+}
+
+/// A project's file that is there and wrong as a whole.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Unread {
+    /// What is wrong.
+    pub invalid: Invalid,
+    /// Whether the operator wants servers of the project to be suspended, where that is known.
+    pub intents: BTreeMap<ServerName, bool>,
 }
 
 /// One definition.
@@ -125,7 +134,8 @@ impl Reader {
         paths.sort();
         let mut entries: Vec<_> = paths.into_iter().filter_map(|path| self.entry(path)).collect();
         refuse_rivals(&mut entries);
-        let unread = self.project().and_then(|project| {
+        let of_directory = entries.len();
+        let invalid = self.project().and_then(|project| {
             let file_of = |name: &ServerName| {
                 let entry = entries.iter().find(|entry| entry.name.as_ref() == Some(name))?;
                 Some(entry.path.clone())
@@ -133,11 +143,23 @@ impl Reader {
             let added = project.entries(self, file_of);
             added.map(|mut added| entries.append(&mut added)).err()
         });
+        let (of_directory, of_project) = entries.split_at_mut(of_directory);
         if let Some(overlay) = self.overlay() {
-            let failed = |source| ScanError::Unreadable { path: overlay.directory().to_owned(), source };
-            apply_intents(&mut entries, overlay.all().map_err(failed)?, overlay);
-            if unread.is_none() {
-                forget_intents(&entries, overlay);
+            apply_intents(of_directory, all_intents(&overlay)?, &overlay);
+            forget_intents(of_directory, &overlay);
+        }
+        let mut unread = invalid.map(|invalid| Unread { invalid, intents: BTreeMap::new() });
+        if let Some(overlay) = self.project_overlay() {
+            let intents = all_intents(&overlay)?;
+            match &mut unread {
+                Some(unread) => {
+                    let known = intents.into_iter().filter_map(|(name, intent)| Some((name, intent.ok()?)));
+                    unread.intents = known.collect();
+                }
+                None => {
+                    apply_intents(of_project, intents, &overlay);
+                    forget_intents(of_project, &overlay);
+                }
             }
         }
         Ok(Scan { entries, unread })
@@ -153,6 +175,10 @@ impl Reader {
         };
         Some(Entry { path, name, hash, outcome, intent: None })
     }
+}
+
+fn all_intents(overlay: &Overlay) -> Result<BTreeMap<ServerName, io::Result<bool>>, ScanError> {
+    overlay.all().map_err(|source| ScanError::Unreadable { path: overlay.directory().to_owned(), source })
 }
 
 /// What the operator wants counts more than what a definition says.
@@ -182,8 +208,8 @@ fn apply_intents(
     }
 }
 
-/// Intents of servers that are gone go as well. Of an empty directory nothing is concluded: a volume that is not mounted
-/// looks like that.
+/// Intents of servers that are gone go as well. Where there are none at all nothing is concluded: a volume that is not
+/// mounted looks like that, and another branch of a project.
 fn forget_intents(entries: &[Entry], overlay: &Overlay) {
     let defined: BTreeSet<_> = entries.iter().filter_map(|entry| entry.name.as_ref()).collect();
     if defined.is_empty() {

@@ -203,15 +203,16 @@ impl Look {
         let mut seen = BTreeSet::new();
         let mut nameless = Vec::new();
         let project = self.options.reader.project_file().map(Path::to_owned);
-        if let Some(invalid) = &scan.unread {
-            nameless.push(invalid.to_string());
+        if let Some(unread) = &scan.unread {
+            let mistakes = unread.invalid.to_string();
             // What it defines is not known, so what runs goes on.
             for name in self.of_project.clone() {
                 if scan.entries.iter().all(|entry| entry.name.as_ref() != Some(&name)) {
-                    self.hold(&name, &invalid.to_string(), None);
+                    self.hold(&name, &mistakes, unread.intents.get(&name).copied());
                     seen.insert(name);
                 }
             }
+            nameless.push(mistakes);
         } else {
             self.of_project.clear();
         }

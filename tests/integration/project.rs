@@ -98,6 +98,41 @@ async fn its_servers_are_stopped_without_a_word_in_the_file() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_wrong_does_not_keep_a_server_from_being_stopped() {
+    let text = servers(&["first", "second"]).to_string();
+    let instance = project(&text).wait_for_servers().start().await;
+    let stop = async |name: &str| {
+        let mut command = Command::new(binary());
+        command.args(["stop", name, "--runtime-dir"]).arg(&instance.ready.runtime_dir);
+        within("the stop", command.output()).await.unwrap()
+    };
+    assert!(stop("first").await.status.success());
+    rewrite(&instance, "{");
+    let stale = async |name: &str| {
+        eventually("word of it", async || {
+            server(&instance, name).await.filter(|server| server["stale"].is_string())
+        })
+        .await
+    };
+    assert_eq!(stale("first").await["state"], "stopped");
+    assert_eq!(stale("second").await["state"], "running");
+    let output = stop("second").await;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(server(&instance, "second").await.unwrap()["state"], "stopped");
+
+    rewrite(&instance, &text);
+    eventually("that the file is right", async || {
+        server(&instance, "second").await.filter(|server| !server["stale"].is_string())
+    })
+    .await;
+    for name in ["first", "second"] {
+        assert_eq!(server(&instance, name).await.unwrap()["state"], "stopped");
+    }
+    assert!(!stop("third").await.status.success());
+    assert!(instance.stop().await.status.success());
+}
+
+#[tokio::test]
 async fn an_instance_on_another_port_is_not_sent_to_the_usual_one() {
     let mut text = servers(&["first"]);
     text["mcpServers"]["sidegate"] = json!({"type": "http", "url": "http://127.0.0.1:8090/mcp"});

@@ -37,6 +37,14 @@ impl Place {
             .with_state_dir(&self.0.path().join("state"))
     }
 
+    /// A reader of the definitions and of the `.mcp.json` of a project, which has this text.
+    fn reader_with(&self, project: &str, text: &str) -> Reader {
+        let file = self.0.path().join(project).join(".mcp.json");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, text).unwrap();
+        self.reader().with_project(&file, None, Vec::new())
+    }
+
     fn path(&self, file: &str) -> PathBuf {
         self.0.path().join("config/mcpservers").join(file)
     }
@@ -222,6 +230,66 @@ fn an_empty_directory_makes_nobody_forget() {
     fs::rename(place.path("hidden"), place.path("time.yaml")).unwrap();
     assert!(place.suspended("time"));
     drop(held);
+}
+
+/// What a scan says of the suspension of the project's servers that it finds.
+fn suspended_in_project(reader: &Reader) -> Vec<(String, bool)> {
+    let entries = reader.scan(&reader.definitions_dir()).unwrap().entries.into_iter();
+    let entries = entries.filter(|entry| Some(entry.path.as_path()) == reader.project_file());
+    entries
+        .filter_map(|entry| entry.outcome.ok())
+        .map(|server| (server.name.to_string(), server.suspended))
+        .collect()
+}
+
+#[test]
+fn servers_of_different_projects_are_different_ones() {
+    const DB: &str = r#"{"mcpServers": {"db": {"command": "x"}}}"#;
+    let (place, held) = Place::new().with("other.yaml", TIME).with_unwritable("time.yaml", TIME);
+    let (one, two) = (place.reader_with("one", DB), place.reader_with("two", DB));
+    let db = |suspended: bool| [("db".to_owned(), suspended)];
+    let stopped = Definitions::new(one.clone()).suspend(&server("db"), true).unwrap();
+    assert!(stopped.changed && matches!(stopped.stands_in, StandsIn::Overlay(_)), "{stopped:?}");
+    place.definitions().suspend(&server("time"), true).unwrap();
+    assert_eq!(suspended_in_project(&two), db(false));
+
+    // Who does not serve the project knows nothing of its servers.
+    place.reader().scan(&place.path("")).unwrap();
+    let two = place.reader_with("two", r#"{"mcpServers": {"else": {"command": "x"}}}"#);
+    assert_eq!(suspended_in_project(&two), [("else".to_owned(), false)]);
+    assert_eq!(suspended_in_project(&one), db(true));
+    assert!(place.suspended("time"));
+    assert!(Definitions::new(one.clone()).get(&server("db")).unwrap().outcome.unwrap().suspended);
+
+    // Nor does a definition of the same name that counts in its place.
+    let place = place.with("db.yaml", TIME);
+    assert!(!place.suspended("db"));
+    fs::remove_file(place.path("db.yaml")).unwrap();
+
+    place.reader_with("one", r#"{"mcpServers": {"else": {"command": "x"}}}"#).scan(&place.path("")).unwrap();
+    assert_eq!(suspended_in_project(&place.reader_with("one", DB)), db(false), "it was gone");
+    drop(held);
+}
+
+#[rstest]
+#[case::whole("{")]
+#[case::entry(r#"{"mcpServers": {"db": {"type": "ws"}}}"#)]
+fn what_runs_of_a_project_that_is_wrong_can_be_suspended_and_not_be_started(#[case] wrong: &str) {
+    let place = Place::new();
+    let right = r#"{"mcpServers": {"db": {"command": "x"}}}"#;
+    let reader = place.reader_with("project", wrong);
+    fs::create_dir_all(place.path("")).unwrap();
+    let definitions = Definitions::new(reader.clone());
+    let stopped = definitions.suspend(&server("db"), true).unwrap();
+    assert!(stopped.changed && matches!(stopped.stands_in, StandsIn::Overlay(_)), "{stopped:?}");
+    let scan = reader.scan(&place.path("")).unwrap();
+    match scan.unread {
+        Some(unread) => assert_eq!(unread.intents.get(&server("db")), Some(&true)),
+        None => assert_eq!(scan.entries[0].intent, Some(true)),
+    }
+    let error = definitions.suspend(&server("db"), false).unwrap_err();
+    assert!(matches!(&error, EditError::Invalid(invalid) if invalid.path.ends_with(".mcp.json")), "{error}");
+    assert_eq!(suspended_in_project(&place.reader_with("project", right)), [("db".to_owned(), true)]);
 }
 
 #[test]
