@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -27,13 +27,6 @@ pub use self::log_file::LogFileSettings;
 
 /// For how long the end of a pipe is waited for after the tree has gone: a process that got away may still hold it.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// Lines go to the file together with those that come soon after: a write takes two threads more. Long enough to spare a child that
-/// says something for each request most of its writes, short enough for whoever reads along.
-const GATHER: Duration = Duration::from_millis(10);
-
-/// But not more bytes than this.
-const GATHERED: usize = 64 * 1024;
 
 /// Which pipe a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +109,6 @@ impl Output {
             quiet: settings.quiet,
             tail: tail.clone(),
             file: settings.file.map(|file| LogFile::new(name, file)),
-            gathered: Vec::new(),
-            gathered_bytes: 0,
         };
         let mut stdout = None;
         let mut stderr = None;
@@ -153,9 +144,6 @@ struct Drain {
     quiet: bool,
     tail: Tail,
     file: Option<LogFile>,
-    /// Lines for the file.
-    gathered: Vec<String>,
-    gathered_bytes: usize,
 }
 
 impl Drain {
@@ -165,13 +153,8 @@ impl Drain {
         mut stderr: Option<Lines<pipe::Receiver>>,
         hurry: CancellationToken,
     ) {
-        let mut write_at = Instant::now();
         while stdout.is_some() || stderr.is_some() {
             let (source, more) = tokio::select! {
-                () = sleep_until(write_at), if !self.gathered.is_empty() => {
-                    self.write().await;
-                    continue;
-                }
                 more = fill(&mut stdout), if stdout.is_some() => (Source::Stdout, more),
                 more = fill(&mut stderr), if stderr.is_some() => (Source::Stderr, more),
                 () = hurry.cancelled() => {
@@ -185,9 +168,6 @@ impl Drain {
             };
             if let Some(lines) = pipe {
                 let ready = if more { lines.take_lines() } else { lines.take_rest() };
-                if self.gathered.is_empty() {
-                    write_at = Instant::now() + GATHER;
-                }
                 self.pass_on(source, ready).await;
             }
             if !more {
@@ -199,7 +179,6 @@ impl Drain {
                 self.pass_on(source, lines.take_rest()).await;
             }
         }
-        self.write().await;
     }
 
     async fn pass_on(&mut self, source: Source, lines: Vec<String>) {
@@ -211,22 +190,9 @@ impl Drain {
                 tracing::info!(target: "sidegate::child", child = %self.name, %source, "{line}");
             }
         }
-        if self.file.is_some() {
-            self.gathered_bytes += lines.iter().map(String::len).sum::<usize>();
-            self.gathered.extend(lines);
-            if self.gathered_bytes >= GATHERED {
-                self.write().await;
-            }
-        }
-    }
-
-    /// Writes what was gathered to the file.
-    async fn write(&mut self) {
         if let Some(file) = &mut self.file {
-            file.append(&self.gathered).await;
+            file.append(&lines).await;
         }
-        self.gathered.clear();
-        self.gathered_bytes = 0;
     }
 }
 
@@ -268,28 +234,6 @@ mod tests {
         output.finish().await;
         assert_eq!(tail.lines(), ["half a line"]);
         drop(writer);
-    }
-
-    #[tokio::test]
-    async fn lines_are_in_the_file_soon_and_in_order() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut writer, reader) = pipe::pipe().unwrap();
-        let settings = OutputSettings { file: Some(LogFileSettings::new(directory.path())), ..settings() };
-        let output = Output::drain("x", [(Source::Stdout, reader)], settings, &TaskTracker::new());
-        let written = || std::fs::read_to_string(directory.path().join("x.log")).unwrap_or_default();
-        writer.write_all(b"1\n2\n").await.unwrap();
-        let soon = async {
-            while written() != "1\n2\n" {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        timeout(Duration::from_secs(20), soon).await.unwrap();
-        // More than is gathered, and a rest.
-        let many: String = (3..20_000).map(|number| format!("{number}\n")).collect();
-        writer.write_all(many.as_bytes()).await.unwrap();
-        drop(writer);
-        output.finish().await;
-        assert_eq!(written(), format!("1\n2\n{many}"));
     }
 
     #[tokio::test]
