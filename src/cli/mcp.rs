@@ -1,6 +1,5 @@
 //! An MCP client of a running instance.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -172,10 +171,7 @@ pub(super) fn client_config(
 pub(super) fn reachable(url: &str) -> Result<Uri, Failure> {
     let wrong = || Failure::text(Exit::Failed, format!("the instance's address is wrong: {url}"));
     let uri: Uri = url.parse().map_err(|_| wrong())?;
-    let address = uri.authority().and_then(|authority| authority.as_str().parse::<SocketAddr>().ok());
-    let Some(address) = address.filter(|address| address.ip().is_unspecified()) else { return Ok(uri) };
-    let local = if address.is_ipv4() { "127.0.0.1" } else { "[::1]" };
-    format!("http://{local}:{}{}", address.port(), uri.path()).parse().map_err(|_| wrong())
+    Ok(sidegate::instance::reachable(&uri))
 }
 
 /// The token in a file.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
-use http::uri::{Authority, PathAndQuery};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Uri, header};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -206,20 +206,20 @@ fn outcome(answer: &Message) -> Result<Value, CallError> {
     }
 }
 
-/// The authority as it is reached from here: an unspecified address stands for all, and is none to be called by.
-fn reachable(authority: &Authority) -> Authority {
-    let own = authority.as_str().parse::<SocketAddr>().ok().filter(|address| address.ip().is_unspecified());
-    let local = own.map(|address| {
-        let ip = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-        SocketAddr::new(ip, address.port())
-    });
-    // An address is an authority.
-    local.and_then(|local| local.to_string().parse().ok()).unwrap_or_else(|| authority.clone())
+/// An endpoint's URL as it is reached from this machine: an unspecified address stands for all, and is none to be called by.
+pub fn reachable(url: &Uri) -> Uri {
+    let address = url.authority().and_then(|authority| authority.as_str().parse::<SocketAddr>().ok());
+    let Some(address) = address.filter(|address| address.ip().is_unspecified()) else { return url.clone() };
+    let ip = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    let local = SocketAddr::new(ip, address.port());
+    // An address and the path of a URL are a URL.
+    format!("http://{local}{}", url.path()).parse().unwrap_or_else(|_| url.clone())
 }
 
 fn config(url: &str, token_file: Option<&Path>) -> Result<ClientConfig, String> {
     let uri: Uri = url.parse().map_err(|error| format!("{url} is no address: {error}"))?;
-    let authority = uri.authority().map(reachable).ok_or_else(|| format!("{url} is no address"))?;
+    let uri = reachable(&uri);
+    let authority = uri.authority().cloned().ok_or_else(|| format!("{url} is no address"))?;
     let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let mut headers = HeaderMap::new();
     if let Some(file) = token_file {

@@ -77,7 +77,7 @@ use token::Token;
 
 pub use builder::{InstanceBuilder, ReadyWhen};
 pub use choice::Network;
-pub use client::{CallError, CallResult, Tool};
+pub use client::{CallError, CallResult, Tool, reachable};
 pub use error::StartError;
 pub use info::{GatewayInfo, InstanceInfo, PortsInfo};
 pub use runtime_dir::RuntimeDirError;
