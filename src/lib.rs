@@ -1,6 +1,6 @@
 //! Sidegate gives a person a single MCP endpoint over all of their MCP servers. Servers are defined in files; Sidegate
 //! follows the files, looks after one gateway process (agentgateway, or the gateway that is built in), tells it how each
-//! server is reached, and offers the tools of all servers under one address. Every call crosses the gateway. An
+//! server is reached, and offers the tools of all servers under one address. Calls cross the gateway. An
 //! [`Instance`] is one running Sidegate; the binary is a command line around it. [`Instance::builder`] is the way in for
 //! programs and tests that want one inside.
 //!
@@ -27,6 +27,7 @@
 //! | [`mcpserver`] | the MCPServer resource: type, validator, the store of files and its edits | gateways, MCP |
 //! | [`example_server`] | a small MCP server to try things with | everything above |
 //! | `http1` | HTTP/1.1 connections that are driven by whoever holds them | who is dialled |
+//! | `own_wakes` | polling tasks again that wake themselves | what they do |
 //! | [`outbound`] | the proxies that the environment names | who dials |
 //! | [`environment`] | a snapshot of environment variables | |
 //! | [`glob`] | patterns for names | whose names they are |
@@ -41,7 +42,8 @@
 //! 4. [`wire::client`] posts it to the gateway's data port, on the route of that server, with this run's
 //!    [`GatewayKey`](yaml_applier::GatewayKey).
 //! 5. The gateway sends it on: to a remote server, or over a Unix socket to the [`bridge`], which writes it to the stdin of
-//!    the session's child.
+//!    the session's child. The embedded gateway would add nothing there, so that the bridge is asked within the process
+//!    ([`wire::client::Local`]).
 //! 6. Progress and the answer come back the same way; the client's own id and token are put in, and
 //!    [`wire::server`] answers with JSON or an event stream.
 //!
@@ -70,6 +72,7 @@ pub mod instance;
 pub mod management;
 pub mod mcpserver;
 pub mod outbound;
+mod own_wakes;
 pub mod ports;
 pub mod reconciler;
 pub mod subprocess;

@@ -19,6 +19,7 @@ use super::config::Settings;
 use super::error::{ServeError, Surface};
 use super::state::Gateway;
 use super::surfaces;
+use crate::own_wakes::PolledAgain;
 
 const BACKLOG: u32 = 1024;
 /// After a failed accept, which is nearly always the limit of descriptors: it lasts until something is closed.
@@ -100,7 +101,9 @@ impl Accepting {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _peer)) => drop(self.tasks.spawn(self.clone().connection(stream))),
+                Ok((stream, _peer)) => {
+                    drop(self.tasks.spawn(PolledAgain::new(self.clone().connection(stream))));
+                }
                 Err(error) => {
                     warn!(surface = %self.surface, error = &error as &dyn std::error::Error, "cannot accept");
                     tokio::time::sleep(ACCEPT_PAUSE).await;

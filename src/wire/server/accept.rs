@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::own_wakes::PolledAgain;
+
 /// A client has this long to send the head of a request; idle connections are closed after it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -84,7 +86,7 @@ pub async fn serve_connections<L, H, F, B>(
                 }
             },
         };
-        tracker.spawn(serve_connection(stream, handler.clone(), stop.clone()));
+        tracker.spawn(PolledAgain::new(serve_connection(stream, handler.clone(), stop.clone())));
     }
 }
 
