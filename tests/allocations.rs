@@ -66,6 +66,7 @@ mod tests {
                 path: url.path().parse().unwrap(),
                 headers: HeaderMap::new(),
                 route_marker: None,
+                local: None,
                 max_message: 1 << 20,
             };
             let dialer = Dialer { pool: Pool::new(), config, tracker: tracker.clone() };

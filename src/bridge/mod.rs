@@ -34,6 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http::Request;
+use http::uri::PathAndQuery;
 use http_body_util::Either;
 use hyper::body::Incoming;
 use tokio::net::UnixListener;
@@ -45,6 +46,7 @@ use crate::outbound::Proxies;
 use crate::subprocess::{Helper, Root, Tail};
 use crate::sync::lock;
 use crate::telemetry::calls::Children;
+use crate::wire::client::Local;
 use crate::wire::message::Message;
 use crate::wire::rpc::RpcError;
 use crate::wire::server::{
@@ -170,6 +172,13 @@ impl Bridge {
     /// The path at which a server is served.
     pub fn path(server: &ServerName) -> String {
         format!("/{server}")
+    }
+
+    /// A way to a child of `server` that needs no socket.
+    pub fn local(&self, server: &ServerName) -> Local {
+        // The name of a server needs no escaping in a path.
+        let path = Self::path(server).parse().unwrap_or_else(|_| PathAndQuery::from_static("/"));
+        Local::new(Arc::clone(&self.http) as _, path)
     }
 
     /// Serves `server` with `target` for each session from now on. Sessions that are open keep what they have.

@@ -36,7 +36,7 @@ use crate::subprocess::{
 use crate::sync::lock;
 use crate::telemetry::export::Telemetry;
 use crate::telemetry::metrics::ReloadMetrics;
-use crate::wire::client::Origin;
+use crate::wire::client::{Habits, Origin};
 use crate::yaml_applier::{
     self, Applier, ApplierOptions, ApplyError, GatewayKey, GatewayPorts, GatewaySettings, InvalidLogLevel,
     KEY_HEADER, LogLevel, OtlpProtocol, SpanExport, TRACEPARENT_HEADER,
@@ -215,14 +215,17 @@ impl Gateway {
             _ => Supervisor::new(service, supervisor_settings, &context.tracker),
         };
         let agentgateway = matches!(program, Program::Agentgateway(_));
-        let front = FrontGateway {
+        let habits = Habits {
             // A gateway may put spans of its own into a trace that nobody gets to see.
-            origin: Origin::rewriting(
-                authority,
-                headers,
+            rewrites: Some((
                 HeaderName::from_static("traceparent"),
                 HeaderName::from_static(TRACEPARENT_HEADER),
-            ),
+            )),
+            // The embedded one has no policies, no spans and no log of its own that calls to our own children would be in.
+            adds_nothing: !agentgateway,
+        };
+        let front = FrontGateway {
+            origin: Origin::gateway(authority, headers, habits),
             routing: Routing::Ours { applier: applier.clone(), agentgateway },
         };
         let stop_on_drop = stop.clone().drop_guard();

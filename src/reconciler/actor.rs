@@ -97,6 +97,8 @@ pub(super) struct Approach {
     pub(super) path: PathAndQuery,
     /// Headers of every request.
     pub(super) headers: HeaderMap,
+    /// The server is a child of the bridge.
+    pub(super) is_child: bool,
     /// Keeps the route, where it is one of ours.
     pub(super) lease: Option<Arc<RouteLease>>,
 }
@@ -464,6 +466,7 @@ impl Task {
             path,
             headers,
             route_marker: Some(http::HeaderName::from_static(ROUTE_HEADER)),
+            local: self.approach.is_child.then(|| self.shared.bridge.local(&self.definition.name)),
             max_message: MAX_MESSAGE,
         };
         let (pool, tracker) = (self.shared.pool.clone(), self.shared.tracker.clone());

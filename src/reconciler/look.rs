@@ -578,6 +578,7 @@ impl Active {
         Approach {
             path: self.lease.name().path(),
             headers: self.way.headers.iter().cloned().collect(),
+            is_child: self.way.is_child(),
             lease: Some(Arc::clone(&self.lease)),
         }
     }

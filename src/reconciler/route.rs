@@ -45,6 +45,11 @@ impl Way {
             Some(Target::Stdio(_) | Target::Sse(_)) | None => Reach::Any,
         }
     }
+
+    /// Whether the server is a child of ours.
+    pub(super) fn is_child(&self) -> bool {
+        matches!(self.target, Some(Target::Stdio(_)))
+    }
 }
 
 /// What ways lead through.

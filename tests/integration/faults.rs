@@ -181,6 +181,19 @@ async fn a_route_that_the_gateway_refuses_costs_only_its_own_server() {
     stop(sidegate).await;
 }
 
+/// The embedded gateway would do nothing to a call between us and our own child.
+#[tokio::test]
+async fn a_child_answers_while_the_embedded_gateway_does_not() {
+    let near = example("everything", &[]);
+    let sidegate = Sidegate::builder().definition("near", &near).wait_for_servers().start().await;
+    let client = McpClient::connect(sidegate.url()).await;
+    kill(sidegate.gateway_pid(), Signal::STOP);
+    let answer = client.call("x_near_echo", json!({"a": 1})).await;
+    assert_eq!(answer.value()["structuredContent"], json!({"a": 1}));
+    kill(sidegate.gateway_pid(), Signal::CONT);
+    stop(sidegate).await;
+}
+
 /// Listens beside a lease, as only a program can that sets SO_REUSEADDR.
 fn listen_beside(port: u16) -> Option<OwnedFd> {
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();

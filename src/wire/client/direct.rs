@@ -82,7 +82,7 @@ impl Direct {
 
     fn answer(&self, response: Response<hyper::body::Incoming>, connection: Connection) -> Response<Body> {
         self.sweep_idle();
-        response.map(|incoming| Body::new(incoming, connection, Arc::clone(&self.idle)))
+        response.map(|incoming| Body::Carried(http1::Body::new(incoming, connection, Arc::clone(&self.idle))))
     }
 
     /// Sees to it that idle connections are closed in time. To be called when there will be one.

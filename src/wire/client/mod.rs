@@ -11,13 +11,18 @@ mod answer;
 mod direct;
 mod error;
 mod events;
+mod local;
 mod origin;
 mod session;
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -26,10 +31,12 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::net::TcpStream;
 
 use crate::http1;
+use crate::wire::server;
 
 pub use answer::Said;
 pub use error::{ClientError, StatusError};
-pub use origin::{InvalidOrigin, Origin};
+pub use local::{Local, Serve};
+pub use origin::{Habits, InvalidOrigin, Origin};
 pub use session::{ClientConfig, Session};
 
 /// A pool of keep-alive connections, shared by all sessions. Cheap to clone. Origins at an address of their own, which a gateway of
@@ -74,7 +81,7 @@ impl Pool {
             Connections::Tls(client) => client.request(request),
         };
         match sent.await {
-            Ok(response) => Ok(response.map(Body::driven_elsewhere)),
+            Ok(response) => Ok(response.map(|body| Body::Carried(http1::Body::driven_elsewhere(body)))),
             Err(error) if error.is_connect() => Err(ClientError::Connect(error.into())),
             Err(error) => Err(ClientError::Send(error.into())),
         }
@@ -82,7 +89,43 @@ impl Pool {
 }
 
 /// The body of a response.
-type Body = http1::Body<TcpStream, Full<Bytes>>;
+enum Body {
+    /// Of a connection.
+    Carried(http1::Body<TcpStream, Full<Bytes>>),
+    /// Of a server in this process.
+    Local(server::Body),
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Carried(body) => Pin::new(body).poll_frame(cx),
+            Self::Local(body) => {
+                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|Ok::<_, Infallible>(frame)| Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Carried(body) => body.is_end_stream(),
+            Self::Local(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Carried(body) => body.size_hint(),
+            Self::Local(body) => body.size_hint(),
+        }
+    }
+}
 
 fn client<C: Connect + Clone>(connector: C) -> Client<C, Full<Bytes>> {
     Client::builder(TokioExecutor::new())

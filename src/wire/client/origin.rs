@@ -23,11 +23,22 @@ pub struct Origin {
     /// What stands before each path, without a slash at its end.
     prefix: Box<str>,
     pub(super) headers: HeaderMap,
-    /// A header that is sent under another name as well.
-    pub(super) copied: Option<(HeaderName, HeaderName)>,
+    pub(super) habits: Habits,
     /// Where it can be dialled without looking anything up.
     direct: Option<Direct>,
     requests: TaskTracker,
+}
+
+/// What a gateway does to requests.
+#[derive(Clone, Debug, Default)]
+pub struct Habits {
+    /// It rewrites the first header: it gets the value under the second name as well, and can put it back.
+    pub rewrites: Option<(HeaderName, HeaderName)>,
+    /// It does nothing to a request that a server would miss. One in this process ([`ClientConfig::local`]) is asked without
+    /// it.
+    ///
+    /// [`ClientConfig::local`]: super::ClientConfig::local
+    pub adds_nothing: bool,
 }
 
 /// A URL that no request can be sent to.
@@ -41,18 +52,12 @@ pub struct InvalidOrigin {
 impl Origin {
     /// An origin at `authority`, over plain HTTP; `headers` go with every request to it.
     pub fn new(authority: Authority, headers: HeaderMap) -> Arc<Self> {
-        Self::of(Scheme::HTTP, authority, "", headers, None)
+        Self::of(Scheme::HTTP, authority, "", headers, Habits::default())
     }
 
-    /// As [`new`](Self::new), for a gateway that rewrites the header `name`: it gets the value as `copy` as well, and can put
-    /// it back.
-    pub fn rewriting(
-        authority: Authority,
-        headers: HeaderMap,
-        name: HeaderName,
-        copy: HeaderName,
-    ) -> Arc<Self> {
-        Self::of(Scheme::HTTP, authority, "", headers, Some((name, copy)))
+    /// As [`new`](Self::new), for a gateway with `habits`.
+    pub fn gateway(authority: Authority, headers: HeaderMap, habits: Habits) -> Arc<Self> {
+        Self::of(Scheme::HTTP, authority, "", headers, habits)
     }
 
     /// The origin that is meant by `url`, `http` or `https`; its path stands before the paths of all requests. User
@@ -67,7 +72,7 @@ impl Origin {
         let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let invalid = |source| InvalidOrigin { url: url.clone(), source };
         let authority = authority.parse().map_err(invalid)?;
-        Ok(Self::of(scheme, authority, url.path().trim_end_matches('/'), HeaderMap::new(), None))
+        Ok(Self::of(scheme, authority, url.path().trim_end_matches('/'), HeaderMap::new(), Habits::default()))
     }
 
     fn of(
@@ -75,7 +80,7 @@ impl Origin {
         authority: Authority,
         prefix: &str,
         headers: HeaderMap,
-        copied: Option<(HeaderName, HeaderName)>,
+        habits: Habits,
     ) -> Arc<Self> {
         let direct = if scheme == Scheme::HTTP { Direct::to(&authority) } else { None };
         Arc::new(Self {
@@ -83,7 +88,7 @@ impl Origin {
             authority,
             prefix: prefix.into(),
             headers,
-            copied,
+            habits,
             direct,
             requests: TaskTracker::new(),
         })

@@ -17,6 +17,7 @@ use tracing::debug;
 use super::answer::Said;
 use super::error::{ClientError, Refusal, StatusError, refusal};
 use super::events::{Events, next_of, while_reading};
+use super::local::Local;
 use super::origin::{Lease, Origin};
 use super::{Body, Pool};
 use crate::wire::json;
@@ -53,6 +54,8 @@ pub struct ClientConfig {
     /// A header that stands on every answer which passed the server's route; an answer without it is the gateway's
     /// own. `None` where there is no gateway. A gateway that does not mark the answer to `initialize` marks none.
     pub route_marker: Option<HeaderName>,
+    /// The same server in this process, where it is: for origins that need not be asked then.
+    pub local: Option<Local>,
     /// The largest message taken, in bytes.
     pub max_message: usize,
 }
@@ -401,12 +404,17 @@ impl Session {
         for (name, value) in own_headers {
             headers.insert(name.clone(), value.clone());
         }
-        if let Some((name, copy)) = &origin.copied
+        if let Some((name, copy)) = &origin.habits.rewrites
             && let Some(value) = headers.get(name).cloned()
         {
             headers.insert(copy.clone(), value);
         }
-        let response = origin.send(&self.pool, &self.config.path, request).await?;
+        let response = match &self.config.local {
+            Some(local) if origin.habits.adds_nothing => {
+                local.ask(request, self.config.route_marker.as_ref()).await
+            }
+            _ => origin.send(&self.pool, &self.config.path, request).await?,
+        };
         if response.status().is_success() { Ok(response) } else { Err(self.status_error(response).await) }
     }
 

@@ -3,6 +3,7 @@
 mod broken;
 mod closing;
 mod listening;
+mod local;
 mod resuming;
 pub(crate) mod server;
 
@@ -34,6 +35,7 @@ fn config(origin: watch::Receiver<Arc<Origin>>) -> ClientConfig {
         path: http::uri::PathAndQuery::from_static("/mcp"),
         headers: http::HeaderMap::new(),
         route_marker: None,
+        local: None,
         max_message: 1000,
     }
 }
