@@ -106,7 +106,7 @@ impl Variable {
     ) -> Result<Self, StartError> {
         let ports = &settings.ports;
         let port = |number: Option<NonZeroU16>| number.and_then(|number| Port::new(number.get()));
-        let level = settings.log_level.value.as_str();
+        let level = log_filter(settings);
         Ok(Self {
             ports: PortRequest {
                 data: port(ports.data.value),
@@ -118,6 +118,16 @@ impl Variable {
             frontend_policies: settings.frontend_policies.value.clone(),
             spans,
         })
+    }
+}
+
+/// What happens is told at `info`, and each call at `debug`, as everywhere in Sidegate: agentgateway has a line for each request
+/// at `info`, which costs it more than carrying a small one does. Whoever has set up `accessLog` wants it all the same.
+fn log_filter(settings: &config::GatewaySettings) -> &'static str {
+    let access_log = settings.frontend_policies.value.contains_key("accessLog");
+    match settings.log_level.value {
+        config::LogLevel::Info if !access_log => "info,request=warn",
+        level => level.as_str(),
     }
 }
 
@@ -198,7 +208,7 @@ impl Gateway {
             stop: StopRecipe::terminate(GRACE),
             output: OutputSettings {
                 file: Some(LogFileSettings::new(&context.logs)),
-                // One line a request: it is in the file.
+                // It is in the file; there may be a line for each request.
                 quiet: true,
                 ..OutputSettings::default()
             },

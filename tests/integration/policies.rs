@@ -106,10 +106,40 @@ async fn settings_of_the_gateway_reach_its_file() {
     let client = McpClient::connect(sidegate.url()).await;
     client.call("x_near_pid", json!({})).await.result();
     let log = sidegate.ready.runtime_dir.join("logs/gateway.log");
-    eventually("a line of its log", async || {
-        fs_err::read_to_string(&log).unwrap().contains("\"level\":\"debug\"").then_some(())
+    eventually("lines of its log", async || {
+        let log = fs_err::read_to_string(&log).unwrap();
+        (log.contains("\"level\":\"debug\"") && log.contains(REQUEST)).then_some(())
     })
     .await;
+}
+
+/// How a line of agentgateway's log begins that tells of a request.
+const REQUEST: &str = "\"scope\":\"request\"";
+
+#[rstest]
+#[case::what_happens_and_no_calls("", false)]
+#[case::and_calls_where_somebody_wants_them(
+    "gateway: {frontendPolicies: {accessLog: {add: {one: '1'}}}}\n",
+    true
+)]
+#[tokio::test]
+async fn at_info_agentgateway_logs(#[case] config: &str, #[case] calls: bool) {
+    let Some(builder) = agentgateway() else { return };
+    let builder = builder.config(config).definition("near", &example("everything", &[]));
+    let sidegate = builder.wait_for_servers().start().await;
+    let client = McpClient::connect(sidegate.url()).await;
+    client.call("x_near_pid", json!({})).await.result();
+    let log = sidegate.ready.runtime_dir.join("logs/gateway.log");
+    let lines = async || fs_err::read_to_string(&log).unwrap_or_default();
+    if calls {
+        eventually("the line of a call", async || lines().await.contains(REQUEST).then_some(())).await;
+    } else {
+        // A new configuration is taken over after the call, and said.
+        sidegate.write_definition("more", &example("everything", &[]));
+        let reloaded = async || (lines().await.matches("\"level\":\"info\"").count() > 3).then_some(());
+        eventually("lines that tell of something else", reloaded).await;
+        assert!(!lines().await.contains(REQUEST), "{}", lines().await);
+    }
 }
 
 #[tokio::test]
