@@ -3,15 +3,15 @@
 //! Only its owner can enter it. A lock says that an instance uses it; the lock ends with the process, so what a killed
 //! instance left is recognised and removed by the next.
 
+mod temporary;
+
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-use tracing::debug;
-
 use crate::admin::control::SOCKET;
+use temporary::Temporary;
 
 /// The longest path of a Unix socket on Linux, in bytes (`sun_path`, without its final zero).
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -20,19 +20,19 @@ const LONGEST_SOCKET_PATH: usize = 107;
 #[derive(Debug)]
 pub(super) struct RuntimeDir {
     path: PathBuf,
-    /// Holds the lock as long as it is open.
-    _lock: File,
-    /// Where the bridge's socket is, when the path of the directory is too long for one; with a lock of its own.
-    sockets: Option<(TempDir, File)>,
-    /// An ephemeral instance takes the whole directory away.
-    ephemeral: Option<TempDir>,
+    hold: Hold,
+    /// Where the bridge's socket is, when the path of the directory is too long for one.
+    sockets: Option<Temporary>,
 }
 
-/// What the names of directories begin with that go away with their instance.
-const TEMPORARY_PREFIX: &str = "sidegate-ephemeral-";
-
-/// How often a new directory may be taken for one that was left behind.
-const TRIES: u32 = 100;
+/// What says that the directory is in use.
+#[derive(Debug)]
+enum Hold {
+    /// The lock, as long as it is open. The directory stays.
+    Lock { _lock: File },
+    /// An ephemeral instance takes the whole directory away.
+    Temporary(Temporary),
+}
 
 /// What is in the directory.
 const LOCK: &str = "lock";
@@ -62,22 +62,20 @@ impl RuntimeDir {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
         }
         let lock = take_lock(path)?;
-        Self::open(path.to_owned(), lock, None)
+        Self::open(path.to_owned(), Hold::Lock { _lock: lock })
     }
 
     /// A new one below `parent`, which goes away with the instance.
     pub(super) fn ephemeral(parent: &Path) -> Result<Self, RuntimeDirError> {
-        let (directory, lock) = temporary(parent)?;
-        Self::open(directory.path().to_owned(), lock, Some(directory))
+        let directory = Temporary::new(parent)?;
+        Self::open(directory.path().to_owned(), Hold::Temporary(directory))
     }
 
-    fn open(path: PathBuf, lock: File, ephemeral: Option<TempDir>) -> Result<Self, RuntimeDirError> {
-        let mut directory = Self { path, _lock: lock, sockets: None, ephemeral };
-        directory
-            .remove_leftovers()
-            .map_err(|source| RuntimeDirError::Io { path: directory.path.clone(), source })?;
+    fn open(path: PathBuf, hold: Hold) -> Result<Self, RuntimeDirError> {
+        remove_leftovers(&path).map_err(|source| RuntimeDirError::Io { path: path.clone(), source })?;
+        let mut directory = Self { path, hold, sockets: None };
         if directory.path.join(BRIDGE_SOCKET).as_os_str().len() > LONGEST_SOCKET_PATH {
-            directory.sockets = Some(temporary(Path::new("/tmp"))?);
+            directory.sockets = Some(Temporary::new(Path::new("/tmp"))?);
         }
         Ok(directory)
     }
@@ -88,7 +86,7 @@ impl RuntimeDir {
 
     /// The bridge's socket.
     pub(super) fn bridge_socket(&self) -> PathBuf {
-        self.sockets.as_ref().map_or(self.path.as_path(), |(sockets, _)| sockets.path()).join(BRIDGE_SOCKET)
+        self.sockets.as_ref().map_or(self.path.as_path(), Temporary::path).join(BRIDGE_SOCKET)
     }
 
     /// A configuration directory for definitions that nobody else has.
@@ -111,29 +109,31 @@ impl RuntimeDir {
 
     /// Takes away what only a running instance has; logs stay.
     pub(super) fn clear(mut self) -> io::Result<()> {
-        let ephemeral = self.ephemeral.take().map_or(Ok(()), TempDir::close);
-        let sockets = self.sockets.take().map_or(Ok(()), |(sockets, _)| sockets.close());
-        if self.path.exists() {
-            self.remove_leftovers()?;
-        }
-        ephemeral.and(sockets)
+        let sockets = self.sockets.take().map_or(Ok(()), Temporary::remove);
+        let own = match self.hold {
+            Hold::Temporary(directory) => directory.remove(),
+            Hold::Lock { .. } if self.path.exists() => remove_leftovers(&self.path),
+            Hold::Lock { .. } => Ok(()),
+        };
+        own.and(sockets)
     }
+}
 
-    fn remove_leftovers(&self) -> io::Result<()> {
-        for entry in std::fs::read_dir(&self.path)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let begins_with = |prefix: &str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
-            if begins_with(GATEWAY_PREFIX) && entry.file_type()?.is_dir() {
-                std::fs::remove_dir_all(entry.path())?;
-            } else if begins_with(CANDIDATE_PREFIX)
-                || [BRIDGE_SOCKET, SOCKET, INSTANCE_FILE].iter().any(|known| name == *known)
-            {
-                std::fs::remove_file(entry.path())?;
-            }
+/// Removes what only a running instance has.
+fn remove_leftovers(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let begins_with = |prefix: &str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+        if begins_with(GATEWAY_PREFIX) && entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else if begins_with(CANDIDATE_PREFIX)
+            || [BRIDGE_SOCKET, SOCKET, INSTANCE_FILE].iter().any(|known| name == *known)
+        {
+            std::fs::remove_file(entry.path())?;
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// Whoever can rename our directory can put another in its place, and with it sockets and configuration: nobody but us
@@ -149,66 +149,6 @@ fn check_parent(parent: &Path) -> Result<(), RuntimeDirError> {
         Ok(())
     } else {
         Err(RuntimeDirError::NotSafe { path: parent.to_owned() })
-    }
-}
-
-/// A new directory below `parent`, and the lock in it. What killed instances have left there is removed first.
-fn temporary(parent: &Path) -> Result<(TempDir, File), RuntimeDirError> {
-    let failed = |source| RuntimeDirError::Io { path: parent.to_owned(), source };
-    remove_abandoned(parent).map_err(failed)?;
-    let mut tries = TRIES;
-    loop {
-        // Mode 0700 is the crate's default for directories.
-        let directory =
-            tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempdir_in(parent).map_err(failed)?;
-        match take_lock(directory.path()) {
-            Ok(lock) if is_in(&lock, directory.path()) => return Ok((directory, lock)),
-            // Until the lock is taken, nobody can tell ours from one that was left behind: another instance that starts
-            // has removed it.
-            Ok(_) | Err(RuntimeDirError::InUse { .. } | RuntimeDirError::Io { .. }) if tries > 0 => {
-                tries -= 1
-            }
-            Ok(_) => return Err(failed(io::ErrorKind::NotFound.into())),
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Whether `lock` is the file that is in `directory` now.
-fn is_in(lock: &File, directory: &Path) -> bool {
-    let identity = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
-    let there = std::fs::metadata(directory.join(LOCK)).map(identity).ok();
-    there.is_some() && lock.metadata().map(identity).ok() == there
-}
-
-/// Removes the directories of ours below `parent` whose process has ended without doing so.
-fn remove_abandoned(parent: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(parent)? {
-        let entry = entry?;
-        let is_ours = entry.file_name().as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes())
-            && entry
-                .metadata()
-                .is_ok_and(|meta| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw());
-        // Another process may be removing it as well; what cannot be removed is in nobody's way.
-        if is_ours && remove_if_abandoned(&entry.path()).is_ok_and(|removed| removed) {
-            debug!(directory = %entry.path().display(), "left by a process that was killed; removed");
-        }
-    }
-    Ok(())
-}
-
-/// Removes a directory in which nobody holds the lock. One that is being made may be hit; whoever makes it notices and
-/// makes another ([`temporary`]).
-fn remove_if_abandoned(directory: &Path) -> io::Result<bool> {
-    match OpenOptions::new().read(true).open(directory.join(LOCK)) {
-        // Held until all is removed: nobody moves in meanwhile.
-        Ok(lock) if lock.try_lock().is_ok() => std::fs::remove_dir_all(directory).map(|()| true),
-        Ok(_) => Ok(false),
-        // Its process has not got as far, and may not get there any more.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            std::fs::remove_dir(directory).map(|()| true)
-        }
-        Err(error) => Err(error),
     }
 }
 
@@ -346,40 +286,6 @@ mod tests {
         assert!(path.join(INSTANCE_FILE).exists());
         directory.clear().unwrap();
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn what_a_killed_instance_left_is_removed_by_the_next() {
-        let parent = tempfile::tempdir().unwrap();
-        let running = RuntimeDir::ephemeral(parent.path()).unwrap();
-        let early =
-            ["sidegate-ephemeral-early", "sidegate-ephemeral-later"].map(|name| parent.path().join(name));
-        early.iter().for_each(|path| std::fs::create_dir(path).unwrap());
-        // Killed before it could write its number.
-        std::fs::write(early[1].join(LOCK), "").unwrap();
-        let others = parent.path().join("not-ours");
-        std::fs::create_dir(&others).unwrap();
-        let killed = parent.path().join("sidegate-ephemeral-killed");
-        std::fs::create_dir_all(killed.join("gateway-1")).unwrap();
-        std::fs::write(killed.join(LOCK), "1\n").unwrap();
-
-        let next = RuntimeDir::ephemeral(parent.path()).unwrap();
-        assert!(!killed.exists() && !early[0].exists() && !early[1].exists());
-        assert!(others.exists() && running.path().exists() && next.path().exists());
-    }
-
-    #[test]
-    fn many_that_begin_at_once_do_not_remove_each_other() {
-        let parent = tempfile::tempdir().unwrap();
-        let directories: Vec<RuntimeDir> = std::thread::scope(|scope| {
-            let begin = || (0..20).map(|_| RuntimeDir::ephemeral(parent.path()).unwrap()).collect::<Vec<_>>();
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(begin)).collect();
-            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
-        });
-        assert_eq!(directories.len(), 160);
-        assert!(directories.iter().all(|directory| directory.path().join(LOCK).exists()));
-        drop(directories);
-        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
     }
 
     #[test]
