@@ -4,13 +4,18 @@
 //! task, and dropping the exchange drops the connection. While a connection is idle nobody looks at it; that its peer has closed
 //! it is noticed before it is used again.
 //!
+//! The exception: a response may end before its request was sent (RFC 9110, section 7.5: what is left is sent all the same). Then
+//! nobody is left who would poll, and the rest of the request is sent by a task of [`Idle`].
+//!
 //! Knows nothing of who is dialled, and of what is asked.
+
+mod backlog;
+mod idle;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -22,7 +27,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use crate::sync::lock;
+use backlog::{Backlog, Watched};
+pub(crate) use idle::Idle;
 
 /// What can be sent as a request's body.
 pub(crate) trait Payload:
@@ -44,7 +50,7 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// What moves a connection's bytes.
-type Driver<S, B> = http1::Connection<TokioIo<S>, B>;
+type Driver<S, B> = http1::Connection<TokioIo<Watched<S>>, B>;
 
 /// An HTTP/1.1 connection. Whoever holds it drives it: it moves only while it is polled, so what is left of a request is sent
 /// on only as fast as its response is read, once there is one.
@@ -52,13 +58,16 @@ pub(crate) struct Connection<S: Stream, B: Payload> {
     sender: SendRequest<B>,
     /// Gone once it has ended: only its drop tells a request that is still queued in it that it was not sent.
     driver: Option<Pin<Box<Driver<S, B>>>>,
+    /// What is written but not sent. A request that is a single buffer is written as a whole at once.
+    backlog: Backlog,
 }
 
 impl<S: Stream, B: Payload> Connection<S, B> {
     /// A connection over `stream`.
     pub(crate) async fn open(stream: S) -> hyper::Result<Self> {
+        let (stream, backlog) = Watched::new(stream);
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driver: Some(Box::pin(driver)) })
+        Ok(Self { sender, driver: Some(Box::pin(driver)), backlog })
     }
 
     /// Sends one request and waits for the head of its response. A request that comes back was not sent.
@@ -78,7 +87,23 @@ impl<S: Stream, B: Payload> Connection<S, B> {
     /// Sees what has arrived meanwhile: a server that has closed is noticed here, before a request is lost on it.
     fn is_reusable(&mut self) -> bool {
         drive(&mut self.driver, &mut Context::from_waker(Waker::noop()));
-        self.driver.is_some() && self.sender.is_ready()
+        self.is_free()
+    }
+
+    /// Whether there is nothing left to do on it, as far as was seen when it was driven last.
+    fn is_free(&self) -> bool {
+        self.driver.is_some() && self.sender.is_ready() && !self.backlog.is_some()
+    }
+
+    /// Drives it until it is free, or has ended.
+    async fn finish(&mut self) {
+        poll_fn(|cx| {
+            // hyper sees that a request is done when it is asked after the last byte was sent.
+            drive(&mut self.driver, cx);
+            drive(&mut self.driver, cx);
+            if self.driver.is_none() || self.is_free() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }
 
@@ -91,72 +116,21 @@ fn drive<F: Future>(driver: &mut Option<Pin<Box<F>>>, cx: &mut Context<'_>) {
     }
 }
 
-/// The connections to one peer that nobody uses at the moment, the one used last at the end.
-pub(crate) struct Idle<S: Stream, B: Payload> {
-    connections: Mutex<Vec<(Connection<S, B>, Instant)>>,
-    timeout: Duration,
-    most: usize,
-}
-
-impl<S: Stream, B: Payload> Idle<S, B> {
-    /// None yet. They are not used any more after `timeout`; more than `most` are closed at once.
-    pub(crate) fn new(timeout: Duration, most: usize) -> Arc<Self> {
-        Arc::new(Self { connections: Mutex::default(), timeout, most })
-    }
-
-    /// One that is still open as far as one can tell, the one used last.
-    pub(crate) fn take(&self, now: Instant) -> Option<Connection<S, B>> {
-        loop {
-            let (mut connection, since) = lock(&self.connections).pop()?;
-            // The others have been idle for longer still; the sweep closes them.
-            if now.duration_since(since) >= self.timeout {
-                return None;
-            }
-            if connection.is_reusable() {
-                return Some(connection);
-            }
-        }
-    }
-
-    pub(crate) fn give_back(&self, connection: Connection<S, B>, now: Instant) {
-        let mut idle = lock(&self.connections);
-        if idle.len() < self.most {
-            idle.push((connection, now));
-        }
-    }
-
-    /// Closes what has been idle for too long. Whether any is left.
-    pub(crate) fn close_expired(&self, now: Instant) -> bool {
-        let mut idle = lock(&self.connections);
-        let fresh = idle.iter().position(|(_, since)| now.duration_since(*since) < self.timeout);
-        let fresh = fresh.unwrap_or(idle.len());
-        let expired: Vec<_> = idle.drain(..fresh).collect();
-        let any_left = !idle.is_empty();
-        // Closed outside the lock.
-        drop(idle);
-        drop(expired);
-        any_left
-    }
-}
-
-impl<S: Stream, B: Payload> std::fmt::Debug for Idle<S, B> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Idle").field("timeout", &self.timeout).finish_non_exhaustive()
-    }
-}
-
-/// A connection that carries an exchange, until it is dropped: then it is idle if the exchange has ended on it, else closed.
+/// A connection that carries an exchange, until it is dropped.
 struct Lease<S: Stream, B: Payload> {
     connection: Option<Connection<S, B>>,
     idle: Arc<Idle<S, B>>,
+    /// Whether the response was read to its end; else nobody wants the exchange any more.
+    read: bool,
 }
 
 impl<S: Stream, B: Payload> Drop for Lease<S, B> {
     fn drop(&mut self) {
-        if let Some(mut connection) = self.connection.take()
-            && connection.is_reusable()
-        {
+        let Some(mut connection) = self.connection.take() else { return };
+        if connection.is_reusable() {
             self.idle.give_back(connection, Instant::now());
+        } else if self.read && connection.driver.is_some() {
+            self.idle.finish(connection);
         }
     }
 }
@@ -171,15 +145,26 @@ pub(crate) struct Body<S: Stream, B: Payload> {
 impl<S: Stream, B: Payload> Body<S, B> {
     /// The body of a response that came over `connection`, which goes to `idle` afterwards.
     pub(crate) fn new(incoming: Incoming, connection: Connection<S, B>, idle: Arc<Idle<S, B>>) -> Self {
-        let lease = Lease { connection: Some(connection), idle };
+        let read = http_body::Body::is_end_stream(&incoming);
+        let lease = Lease { connection: Some(connection), idle, read };
         // A connection that has nothing more to say is of use to others at once.
-        let lease = (!http_body::Body::is_end_stream(&incoming)).then_some(lease);
-        Self { incoming, lease }
+        Self { incoming, lease: (!read).then_some(lease) }
     }
 
     /// A body whose connection has a task of its own.
     pub(crate) fn driven_elsewhere(incoming: Incoming) -> Self {
         Self { incoming, lease: None }
+    }
+}
+
+impl<S: Stream, B: Payload> Drop for Body<S, B> {
+    fn drop(&mut self) {
+        // Whoever knows the length does not ask for what comes after the last byte.
+        if let Some(lease) = &mut self.lease
+            && http_body::Body::is_end_stream(&self.incoming)
+        {
+            lease.read = true;
+        }
     }
 }
 
@@ -200,8 +185,10 @@ impl<S: Stream, B: Payload> http_body::Body for Body<S, B> {
             }
             (frame, _) => frame,
         };
-        if matches!(frame, Poll::Ready(None)) {
-            *lease = None;
+        if matches!(frame, Poll::Ready(None))
+            && let Some(mut lease) = lease.take()
+        {
+            lease.read = true;
         }
         frame
     }
@@ -217,7 +204,11 @@ impl<S: Stream, B: Payload> http_body::Body for Body<S, B> {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::Full;
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use futures_util::stream;
+    use http_body_util::{BodyExt as _, Full, StreamBody};
     use hyper::service::service_fn;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
     use tokio::net::UnixStream;
@@ -256,26 +247,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn idle_connections_are_closed_in_time() {
-        let idle = Idle::new(Duration::from_secs(3), 2);
-        let start = Instant::now();
-        let after = |seconds| start + Duration::from_secs(seconds);
-        let (old, mut old_peer) = connection().await;
-        idle.give_back(old, start);
-        let (young, _young_peer) = connection().await;
-        idle.give_back(young, after(2));
-        assert!(idle.close_expired(after(3)));
-        assert_eq!(old_peer.read(&mut [0]).await.unwrap(), 0, "the old one is closed");
-        assert!(idle.take(after(3)).is_some(), "the young one is kept");
-        assert!(idle.take(after(3)).is_none());
-
-        let (expired, _peer) = connection().await;
-        idle.give_back(expired, after(3));
-        assert!(idle.take(after(6)).is_none(), "not used without a sweep either");
-        assert!(!idle.close_expired(after(6)));
-    }
-
-    #[tokio::test]
     async fn an_ended_connection_is_not_reused() {
         let (mut connection, peer) = connection().await;
         assert!(connection.is_reusable());
@@ -295,5 +266,94 @@ mod tests {
         let sent = timeout(Duration::from_secs(20), connection.send(request)).await.expect("still waits");
         let returned = sent.expect_err("nobody answers").take_message().expect("was not sent");
         assert_eq!(returned.uri(), "/x");
+    }
+
+    /// Sends a request with `body`, answered with `answer` as soon as the server has seen its beginning.
+    async fn answered_early<B: Payload>(
+        body: B,
+        answer: &str,
+    ) -> (Body<UnixStream, B>, Arc<Idle<UnixStream, B>>, UnixStream) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut connection = Connection::open(ours).await.unwrap();
+        let serving = async {
+            theirs.read_exact(&mut [0; 4]).await.unwrap();
+            theirs.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let request = Request::post("/x").body(body).unwrap();
+        let (response, ()) = tokio::join!(connection.send(request), serving);
+        let idle = Idle::new(Duration::from_secs(20), 2);
+        let Ok(response) = response else { panic!("not answered") };
+        let body = Body::new(response.into_body(), connection, Arc::clone(&idle));
+        (body, idle, theirs)
+    }
+
+    /// Waits until a connection is of use to others.
+    async fn freed<B: Payload>(idle: &Arc<Idle<UnixStream, B>>) {
+        let free = async {
+            while idle.take(Instant::now()).is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(20), free).await.expect("the connection is lost");
+    }
+
+    #[tokio::test]
+    async fn a_request_is_sent_on_when_its_response_has_ended() {
+        const SIZE: usize = 4 << 20;
+        let request = Full::new(Bytes::from(vec![b'x'; SIZE]));
+        let (body, idle, mut server) =
+            answered_early(request, "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await;
+        drop(body);
+        assert!(idle.take(Instant::now()).is_none(), "a second request would wait for the first");
+        let receive = async {
+            let (mut chunk, mut received) = (vec![0; 64 << 10], 0);
+            while received < SIZE {
+                let count = server.read(&mut chunk).await.unwrap();
+                assert!(count > 0, "the connection was cut");
+                received += chunk[..count].iter().filter(|byte| **byte == b'x').count();
+            }
+        };
+        timeout(Duration::from_secs(20), receive).await.expect("nobody sends the rest");
+        freed(&idle).await;
+    }
+
+    #[tokio::test]
+    async fn a_request_is_passed_on_when_its_response_has_ended() {
+        for read_to_the_end in [false, true] {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let frames = stream::unfold(receiver, async |mut receiver| {
+                let data: Bytes = receiver.recv().await?;
+                Some((Ok::<_, Infallible>(Frame::data(data)), receiver))
+            });
+            sender.send(Bytes::from_static(b"first")).unwrap();
+            let request = StreamBody::new(Box::pin(frames));
+            let (mut body, idle, mut server) =
+                answered_early(request, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ok");
+            if read_to_the_end {
+                assert!(body.frame().await.is_none());
+            }
+            drop(body);
+            sender.send(Bytes::from_static(b"last")).unwrap();
+            drop(sender);
+            let mut received = Vec::new();
+            let receive = async {
+                while !received.ends_with(b"4\r\nlast\r\n0\r\n\r\n") {
+                    assert!(server.read_buf(&mut received).await.unwrap() > 0, "the connection was cut");
+                }
+            };
+            timeout(Duration::from_secs(20), receive).await.expect("nobody sends the rest");
+            freed(&idle).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_response_that_nobody_reads_ends_the_connection() {
+        let (body, idle, mut server) =
+            answered_early(Full::default(), "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no").await;
+        drop(body);
+        let mut rest = Vec::new();
+        timeout(Duration::from_secs(20), server.read_to_end(&mut rest)).await.expect("still open").unwrap();
+        assert!(idle.take(Instant::now()).is_none());
     }
 }
