@@ -8,9 +8,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
 
+use super::StartError;
+use super::background_fetch::fetch_and_swap;
 use super::choice::{Choice, Network, choose};
 use super::gateways::{Gateways, Variable};
-use super::{StartError, fetch_and_swap};
 use crate::binary_resolver::Progress;
 use crate::config::{GatewaySettings, Settings};
 use crate::environment::Environment;
