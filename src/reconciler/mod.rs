@@ -14,7 +14,6 @@
 //! | `route` | from a definition to what is needed to dial it |
 //! | `actor` | one server: its session, its retries, its tools |
 //! | [`Operator`] | what an operator can ask for: start, stop, restart |
-
 //! | [`status`](ServerStatus) | what users see |
 //!
 //! Invariants: a directory that cannot be read changes nothing; a file that has become wrong does not stop the server
