@@ -13,6 +13,7 @@
 //! | [`Front`] | the gateway that takes the calls now, and its replacement |
 //! | `route` | from a definition to what is needed to dial it |
 //! | `actor` | one server: its session, its retries, its tools |
+//! | [`Retry`] | how tries slow down |
 //! | [`Operator`] | what an operator can ask for: start, stop, restart |
 //! | [`status`](ServerStatus) | what users see |
 //!
@@ -28,6 +29,7 @@ mod front;
 mod held;
 mod look;
 mod operator;
+mod retry;
 mod route;
 mod status;
 
@@ -47,9 +49,9 @@ use actor::Shared;
 use look::{Look, Order, Progress};
 use status::Board;
 
-pub use actor::Retry;
 pub use front::{Front, FrontGateway, Routes, Routing};
 pub use operator::{Done, OperateError, Operator};
+pub use retry::Retry;
 pub use route::Surroundings;
 pub use status::{LastError, ServerState, ServerStatus, Statuses};
 
