@@ -567,6 +567,9 @@ pub enum ConnectError {
     /// It does not speak MCP as it should.
     #[error("the server does not speak MCP as it should: {0}")]
     Protocol(String),
+    /// Nobody wants the session any more.
+    #[error("it was given up")]
+    GivenUp,
     /// It lists what is not what the list is of.
     #[error(transparent)]
     Item(#[from] InvalidItem),

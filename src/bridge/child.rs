@@ -83,6 +83,9 @@ impl ChildSession {
             opened: AtomicBool::new(false),
             children: Arc::clone(&settings.children),
         });
+        if !served.openings.enter(&session) {
+            return Err(RpcError::new(RpcError::UPSTREAM, "the server is being restarted"));
+        }
         let ended_early = EndOnDrop(Some(Arc::clone(&session)));
         let receiver = session.pending.expect_initialize(id);
         let what = (Arc::clone(served), Arc::clone(target));
@@ -92,6 +95,7 @@ impl ChildSession {
 
         let (answer, version) = opened(receiver).await?;
         session.opened.store(true, Ordering::Release);
+        served.openings.leave(&session);
         ended_early.disarm();
         Ok(Opened { session, response: answer.text().clone(), version })
     }
@@ -133,7 +137,21 @@ impl ChildSession {
 
     /// Ends the child; returns when nothing of it is left.
     pub(super) async fn end(&self) {
+        self.give_up();
+        self.gone().await;
+    }
+
+    /// Ends the child soon.
+    pub(super) fn give_up(&self) {
         self.end.cancel();
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.end.is_cancelled()
+    }
+
+    /// Waits until nothing of the child is left.
+    pub(super) async fn gone(&self) {
         self.gone.cancelled().await;
     }
 }
@@ -150,7 +168,7 @@ impl EndOnDrop {
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
         if let Some(session) = &self.0 {
-            session.end.cancel();
+            session.give_up();
         }
     }
 }
@@ -172,9 +190,10 @@ async fn keep(
             session.children.closed(session.id.as_str());
             lock(&served.roots).retain(|other| *other != root);
         }
-        Err(why) => give_up(&session, format!("the server cannot be started: {why}")),
+        Err(why) => tell_end(&session, format!("the server cannot be started: {why}")),
     }
     session.gone.cancel();
+    served.openings.leave(&session);
 }
 
 /// The child of a session.
@@ -251,7 +270,7 @@ impl Keeper {
         };
         if ended_itself && timeout(LAST_WORDS, self.tree.wait()).await.is_err() {
             // It lives on, deaf and dumb. Ending it takes a while, in which nobody should wait for it.
-            give_up(&session, "the server has closed its stdout".to_owned());
+            tell_end(&session, "the server has closed its stdout".to_owned());
         }
         let stopped = self.tree.stop(&self.recipe).await;
         let tail = self.output.tail();
@@ -272,12 +291,12 @@ impl Keeper {
             debug!(server = %self.name, ending = %stopped.ending, "ended");
             "the server was stopped".to_owned()
         };
-        give_up(&session, why);
+        tell_end(&session, why);
     }
 }
 
 /// Tells everyone who waits why there will be no answer, and ends the session.
-fn give_up(session: &ChildSession, why: String) {
+fn tell_end(session: &ChildSession, why: String) {
     session.pending.end(&RpcError::new(RpcError::UPSTREAM, why));
 }
 

@@ -10,6 +10,7 @@
 //! | part | owns |
 //! | --- | --- |
 //! | `child` | one session with a stdio server: a child and its pipes |
+//! | `openings` | which sessions with a stdio server are being opened, and whether they may be |
 //! | `sse` | one session with an SSE server: its event stream, and where messages are posted |
 //! | `pending` | which request of a session waits for what |
 //! | `remote` | how servers on the network are dialled; passing requests through |
@@ -22,6 +23,7 @@
 
 mod child;
 mod environment;
+mod openings;
 mod pending;
 mod remote;
 mod sse;
@@ -55,6 +57,8 @@ use crate::wire::server::{
 };
 use child::ChildSession;
 pub use environment::inherited_environment;
+use openings::Openings;
+pub use openings::Refusal;
 pub use remote::RemoteTarget;
 use remote::Web;
 use sse::SseSession;
@@ -185,12 +189,16 @@ impl Bridge {
     pub fn set(&self, server: &ServerName, target: Target) {
         let mut targets = self.http.endpoint().targets();
         let path = Self::path(server);
-        let (children, stop) = match targets.get(&path) {
-            Some(served) => (served.children.clone(), served.stop.clone()),
-            None => (TaskTracker::new(), self.stop.child_token()),
+        let earlier = targets.get(&path);
+        let served = Served {
+            server: server.clone(),
+            target,
+            tail: Mutex::default(),
+            children: earlier.map(|earlier| earlier.children.clone()).unwrap_or_default(),
+            openings: earlier.map(|earlier| Arc::clone(&earlier.openings)).unwrap_or_default(),
+            roots: earlier.map(|earlier| Arc::clone(&earlier.roots)).unwrap_or_default(),
+            stop: earlier.map_or_else(|| self.stop.child_token(), |earlier| earlier.stop.clone()),
         };
-        let roots = targets.get(&path).map(|served| Arc::clone(&served.roots)).unwrap_or_default();
-        let served = Served { server: server.clone(), target, tail: Mutex::default(), children, roots, stop };
         targets.insert(path, Arc::new(served));
     }
 
@@ -203,10 +211,28 @@ impl Bridge {
         Some(served.children.clone())
     }
 
+    /// Gives up the sessions of the stdio server `server` that are being opened, and opens none as long as the value lives.
+    /// `None` where it serves no such server.
+    pub fn refuse(&self, server: &ServerName) -> Option<Refusal> {
+        Some(self.served(server)?.openings.refuse())
+    }
+
+    /// Waits until nothing is left of the sessions of `server` that were given up while they were being opened.
+    pub async fn given_up(&self, server: &ServerName) {
+        if let Some(served) = self.served(server) {
+            served.openings.given_up().await;
+        }
+    }
+
+    fn served(&self, server: &ServerName) -> Option<Arc<Served>> {
+        self.http.endpoint().targets().get(&Self::path(server)).cloned()
+    }
+
     /// The last lines that the newest child of `server` wrote to stderr, or to stdout where they were no messages.
     pub fn last_lines(&self, server: &ServerName) -> Vec<String> {
-        let target = self.http.endpoint().targets().get(&Self::path(server)).cloned();
-        target.and_then(|served| lock(&served.tail).as_ref().map(Tail::lines)).unwrap_or_default()
+        self.served(server)
+            .and_then(|served| lock(&served.tail).as_ref().map(Tail::lines))
+            .unwrap_or_default()
     }
 
     /// The trees of processes that run, by server.
@@ -250,7 +276,9 @@ struct Served {
     tail: Mutex<Option<Tail>>,
     /// Owns its children, also those of earlier targets.
     children: TaskTracker,
-    /// Where they are found in the process table.
+    /// Its sessions that are being opened, also those with earlier targets.
+    openings: Arc<Openings>,
+    /// Where its children are found in the process table.
     roots: Arc<Mutex<Vec<Root>>>,
     /// Ends its sessions.
     stop: CancellationToken,

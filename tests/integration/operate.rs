@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::support::definitions::{built_in, example, remote, spec, with};
+use super::support::definitions::{built_in, example, remote, spec, stdio, with};
 use super::support::leaks::{self, Tagged};
 use super::support::optional::Through;
 use super::support::sidegate::binary;
@@ -246,6 +246,40 @@ async fn a_process_that_is_still_starting_is_gone_after_a_stop(
     eventually("its process", async || (!slow().is_empty()).then_some(())).await;
     assert_eq!(done(&sidegate, "stop", "slow").await, "Successfully stopped service 'slow'");
     assert_eq!(slow(), []);
+}
+
+/// A command can hold what there is only one of, also one that does not come to an answer.
+#[rstest]
+#[case::silent("")]
+#[case::without_tools(
+    r#"echo '{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}}}}';"#
+)]
+#[tokio::test]
+async fn a_process_that_is_still_starting_is_gone_before_the_next_one_comes(
+    #[values(Through::Embedded, Through::Agentgateway)] through: Through,
+    #[case] answer: &str,
+) {
+    let Some(builder) = through.builder() else { return };
+    // The lock ends with the process.
+    let script = format!(
+        "exec 9>>lock; flock -n 9 || echo >>together; echo >>starts; trap '' TERM; {answer} exec sleep 1000"
+    );
+    let text = with(with(stdio("sh", &["-c", &script]), "cwd: ."), "timeout: 300");
+    let sidegate = builder.definition("alone", &text).start().await;
+    let starts = |count| {
+        let file = sidegate.config_dir().join("starts");
+        async move || {
+            (fs_err::read_to_string(&file).unwrap_or_default().lines().count() == count).then_some(())
+        }
+    };
+    eventually("the first process", starts(1)).await;
+    for count in [2, 3] {
+        let mut restart = Command::new(binary());
+        restart.args(["restart", "alone", "--runtime-dir"]).arg(&sidegate.ready.runtime_dir);
+        let _restart = restart.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        eventually("another process", starts(count)).await;
+    }
+    assert!(!sidegate.config_dir().join("together").exists());
 }
 
 #[tokio::test]

@@ -1,15 +1,16 @@
 //! What a server's task does next.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Fuse, FusedFuture as _};
+use futures_util::future::{Fuse, FusedFuture as _};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-use super::session::{Opened, close, list_again, open};
+use super::session::{Opened, Opening, close, list_again};
 use super::{Approach, Command, Settled, Shared, limits};
 use crate::aggregator::catalogue::Member;
 use crate::aggregator::link::Link;
@@ -135,6 +136,7 @@ impl Task {
                     Some(Command::Nudge(settled)) => self.waiting.push(settled),
                     Some(Command::Restart(settled)) => {
                         self.waiting.push(settled);
+                        opening.give_up(&self.shared.bridge, &self.definition.name).await;
                         return Next::Connect;
                     }
                     Some(Command::Retire(done)) => return Next::End(Some(done)),
@@ -194,8 +196,8 @@ impl Task {
         // A list that is being read anew, and a session by another way that is being opened; everything else is heard
         // meanwhile.
         let listing = Fuse::terminated();
-        let replacing = Fuse::terminated();
-        tokio::pin!(listing, replacing);
+        let mut replacing: Option<Opening> = None;
+        tokio::pin!(listing);
         loop {
             tokio::select! {
                 () = upstream.lost() => {
@@ -214,7 +216,7 @@ impl Task {
                     }
                     return Next::Wait(ConnectError::Protocol("it ends its sessions".to_owned()));
                 }
-                replaced = &mut replacing, if !replacing.is_terminated() => return match replaced {
+                replaced = replacement(&mut replacing) => return match replaced {
                     Ok(new) => Next::Serve(new),
                     Err(error) => Next::Wait(error),
                 },
@@ -239,13 +241,16 @@ impl Task {
                     }
                     Some(Command::Change(definition, approach)) => {
                         self.take_another_way(definition, approach);
-                        replacing.set(self.open().fuse());
+                        replacing = Some(self.open());
                     }
                     // Whoever does not listen any more has lost interest.
                     Some(Command::Nudge(settled)) => drop(settled.send(Ok(()))),
                     Some(Command::Restart(settled)) => {
                         self.waiting.push(settled);
                         self.isolate_anew = true;
+                        if let Some(opening) = replacing {
+                            opening.give_up(&self.shared.bridge, &self.definition.name).await;
+                        }
                         return Next::Connect;
                     }
                     Some(Command::Retire(done)) => return Next::End(Some(done)),
@@ -295,13 +300,11 @@ impl Task {
         }
     }
 
-    /// A session by the way there is now. Gives it up when dropped.
-    ///
-    /// On the heap, as is all that an actor does seldom: it would otherwise be part of what every actor holds all the time.
-    fn open(&self) -> BoxFuture<'static, Result<Opened, ConnectError>> {
-        let (dialer, link, lease) = (self.dialer(), Arc::clone(&self.link), self.approach.lease.clone());
-        let origin = Arc::clone(&self.origin.borrow());
-        open(link, dialer, lease, origin).boxed()
+    /// A session by the way there is now.
+    fn open(&self) -> Opening {
+        let (bridge, link) = (Arc::clone(&self.shared.bridge), Arc::clone(&self.link));
+        let (lease, origin) = (self.approach.lease.clone(), Arc::clone(&self.origin.borrow()));
+        Opening::begin(bridge, link, self.dialer(), lease, origin)
     }
 
     fn dialer(&self) -> Dialer {
@@ -401,6 +404,14 @@ impl Task {
             Some(last) => format!("{error}; the last line it printed: {last}"),
             None => error.to_string(),
         }
+    }
+}
+
+/// The session that is being opened; never, where there is none.
+async fn replacement(opening: &mut Option<Opening>) -> Result<Opened, ConnectError> {
+    match opening {
+        Some(opening) => opening.await,
+        None => pending().await,
     }
 }
 

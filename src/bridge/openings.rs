@@ -1,0 +1,71 @@
+//! The sessions of one stdio server that are being opened.
+//!
+//! Invariant: a session is in here from before its child is started until it is open; one that was given up before, until
+//! nothing of its child is left.
+
+use std::sync::{Arc, Mutex};
+
+use super::child::ChildSession;
+use crate::sync::lock;
+
+/// Sessions that are being opened, and those that were given up and have not ended yet.
+#[derive(Debug, Default)]
+pub(super) struct Openings(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    sessions: Vec<Arc<ChildSession>>,
+    /// How many want none to be opened.
+    refusals: usize,
+}
+
+/// As long as it lives, no session of a server is opened.
+#[derive(Debug)]
+pub struct Refusal(Arc<Openings>);
+
+impl Openings {
+    /// Enters a session whose child is about to be started. Whether that may be.
+    pub(super) fn enter(&self, session: &Arc<ChildSession>) -> bool {
+        let mut state = lock(&self.0);
+        let may = state.refusals == 0;
+        if may {
+            state.sessions.push(Arc::clone(session));
+        }
+        may
+    }
+
+    /// A session is open, or has ended.
+    pub(super) fn leave(&self, session: &Arc<ChildSession>) {
+        lock(&self.0).sessions.retain(|other| !Arc::ptr_eq(other, session));
+    }
+
+    /// Gives up all that are being opened.
+    pub(super) fn refuse(self: &Arc<Self>) -> Refusal {
+        let mut state = lock(&self.0);
+        state.refusals += 1;
+        state.sessions.iter().for_each(|session| session.give_up());
+        Refusal(Arc::clone(self))
+    }
+
+    /// Waits until nothing is left of those that were given up.
+    pub(super) async fn given_up(&self) {
+        let given_up: Vec<_> =
+            lock(&self.0).sessions.iter().filter(|session| session.is_given_up()).cloned().collect();
+        for session in given_up {
+            session.gone().await;
+        }
+    }
+}
+
+impl Refusal {
+    /// Waits until nothing is left of the sessions that were being opened.
+    pub async fn enforced(&self) {
+        self.0.given_up().await;
+    }
+}
+
+impl Drop for Refusal {
+    fn drop(&mut self) {
+        lock(&self.0.0).refusals -= 1;
+    }
+}
