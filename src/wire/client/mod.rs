@@ -15,7 +15,6 @@ mod local;
 mod origin;
 mod session;
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -106,9 +105,7 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Carried(body) => Pin::new(body).poll_frame(cx),
-            Self::Local(body) => {
-                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|Ok::<_, Infallible>(frame)| Ok(frame)))
-            }
+            Self::Local(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
     }
 
