@@ -220,9 +220,14 @@ pub(crate) fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             let wrong = error.use_stderr();
-            // Help into a closed pipe is nobody's loss.
-            let _ = error.print();
-            return ExitCode::from(if wrong { Exit::Usage as u8 } else { 0 });
+            return match error.print() {
+                // Help into a closed pipe is nobody's loss.
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    Failure::text(Exit::Failed, format!("the help cannot be written: {error}")).say();
+                    ExitCode::from(Exit::Failed as u8)
+                }
+                _ => ExitCode::from(if wrong { Exit::Usage as u8 } else { 0 }),
+            };
         }
     };
     let environment: Environment = std::env::vars_os().collect();

@@ -12,9 +12,14 @@ pub(super) fn say(line: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     let line = shown(line, stdout.is_terminal());
     match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritten(&error)),
         _ => Ok(()),
     }
+}
+
+/// The error of a write, with what was written to.
+fn unwritten(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("stdout cannot be written: {error}"))
 }
 
 /// Prints a line for a person on stderr. Where that fails there is nobody to tell.
@@ -59,7 +64,7 @@ pub(super) fn say_to_reader(lines: impl IntoIterator<Item = String>) -> io::Resu
     match write() {
         Ok(()) => Ok(Reader::There),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
-        Err(error) => Err(error),
+        Err(error) => Err(unwritten(&error)),
     }
 }
 

@@ -117,16 +117,20 @@ async fn serve(
             Err(failure) => failure.say(),
         }
     };
-    let ask = tokio::select! {
-        said = say_ready(&instance, &arguments) => {
-            said?;
-            next_end(&mut signals, had_terminal, &rescan).await
-        }
-        ask = next_end(&mut signals, had_terminal, &rescan) => ask,
+    let ended = tokio::select! {
+        said = say_ready(&instance, &arguments) => match said {
+            Ok(()) => Ok(next_end(&mut signals, had_terminal, &rescan).await),
+            // Nobody knows of it, so nobody will end it.
+            Err(failure) => Err(failure),
+        },
+        ask = next_end(&mut signals, had_terminal, &rescan) => Ok(ask),
     };
-    say_error(&format!("stopping: {ask}"));
+    if let Ok(ask) = &ended {
+        say_error(&format!("stopping: {ask}"));
+    }
     tokio::select! {
         report = instance.shutdown() => {
+            ended?;
             match report.calls_cut {
                 0 => say_error("stopped; nothing is left"),
                 1 => say_error("stopped; 1 call was cut, as it took longer than the drain time"),

@@ -66,7 +66,9 @@ fn create(path: &Path) -> io::Result<()> {
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     // Readable by this user only from the start, and under its name only as a whole.
-    let mut file = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))?;
+    let file = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new(".")));
+    // The error would name a file that nobody has heard of.
+    let mut file = file.map_err(|error| io::Error::from(error.kind()))?;
     writeln!(file, "{}", hex::encode(bytes))?;
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {

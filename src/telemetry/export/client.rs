@@ -117,7 +117,12 @@ impl Destination {
             return Ok(None);
         }
         let config = match &self.certificate {
-            Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
+            Some(path) => {
+                let pem = read(path)?;
+                // It would take a file without any, and then trust nobody.
+                tls::roots_of(&pem).map_err(|source| file_error(path, source))?;
+                ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem))
+            }
             None => ClientTlsConfig::new().trust_anchors(tls::system_roots().roots),
         };
         Ok(Some(match &self.identity {
