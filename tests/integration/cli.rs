@@ -1,4 +1,4 @@
-//! The command line: help, and what is said to common mistakes.
+//! The command line: its help. What is said to mistakes is in `messages`.
 
 use std::path::Path;
 use std::process::Command;
@@ -113,51 +113,4 @@ fn help_of_every_command_is_a_snapshot() {
     );
     assert_eq!(commands(&["config"]), ["show", "schema", "help"]);
     assert_eq!(commands(&["gateway"]), ["fetch", "path", "verify", "pins", "restart", "serve", "help"]);
-}
-
-#[test]
-fn mistakes() {
-    let directory = tempfile::tempdir().unwrap();
-    let at = |name: &str| directory.path().join(name);
-    fs_err::create_dir_all(at("wrong")).unwrap();
-    fs_err::create_dir_all(at("empty/mcpservers")).unwrap();
-    fs_err::write(at("wrong/config.yaml"), "listen: 127.0.0.1\ngatewey: {}\n").unwrap();
-    let definition = "apiVersion: sidegate.dev/v1alpha1\nkind: MCPServer\nspec:\n  type: stdio\n  comand: uvx\n  timeout: soon\n";
-    fs_err::write(at("time.yaml"), definition).unwrap();
-    fs_err::write(at("gateway"), "not a program").unwrap();
-    let commands: &[&[&str]] = &[
-        &["sevre"],
-        &["serve", "--lisen", "127.0.0.1:0"],
-        &["serve", "--listen", "8090"],
-        &["serve", "--listen", "0.0.0.0:0"],
-        &["serve", "--gateway", "envoy"],
-        &["serve", "--gateway-version", "latest"],
-        &["serve", "--ephemeral", "--runtime-dir", "x"],
-        &["serve", "--ephemeral", "--config-dir", "wrong"],
-        &["serve", "--ephemeral", "--config-dir", "time.yaml"],
-        &["serve", "--ephemeral", "--upstream-url", ""],
-        &["serve", "--ephemeral", "--upstream-url", "127.0.0.1:1"],
-        &["serve", "--ephemeral", "--upstream-url", "ftp://127.0.0.1:1"],
-        &["serve", "--ephemeral", "--upstream-url", "http://u:p@127.0.0.1:1/x?y#z"],
-        &["serve", "--ephemeral", "--gateway-binary", "missing"],
-        &["serve", "--ephemeral", "--gateway-binary", "gateway"],
-        &["serve", "--ephemeral", "--gateway", "agentgateway", "--offline"],
-        &["validate", "--config-dir", "nowhere"],
-        &["validate", "--config-dir", "empty"],
-        &["validate", "missing.yaml"],
-        &["validate", "time.yaml"],
-        &["validate", "time.yaml", "--output", "json"],
-        &["config", "show", "--config-dir", "wrong"],
-        &["config", "schema", "gateway"],
-        &["completions", "tcsh"],
-        &["gateway"],
-        &["gateway", "path"],
-        &["gateway", "fetch", "--gateway-mirror", "http://example.com"],
-        &["gateway", "serve", "-f", "missing.yaml"],
-    ];
-    let shown: Vec<String> = commands
-        .iter()
-        .map(|command| format!("$ sidegate {}\n{}", command.join(" "), run(command, directory.path())))
-        .collect();
-    insta::assert_snapshot!(shown.join("\n"));
 }

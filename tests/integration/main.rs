@@ -54,6 +54,8 @@ mod management;
 #[cfg(test)]
 mod mcp_route;
 #[cfg(test)]
+mod messages;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod operate;

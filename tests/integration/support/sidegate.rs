@@ -286,6 +286,11 @@ impl Builder {
         Self { gateway: vec!["--gateway".into(), mode.into()], ..self }
     }
 
+    /// Uses the gateway that its settings say.
+    pub(crate) fn gateway_of_settings(self) -> Self {
+        Self { gateway: Vec::new(), ..self }
+    }
+
     /// Starts no gateway; `url` is one that somebody else looks after.
     pub(crate) fn external_gateway(self, url: &str) -> Self {
         Self { gateway: vec!["--upstream-url".into(), url.into()], ..self }
@@ -371,6 +376,14 @@ impl Builder {
     /// Runs another command of the binary on these files.
     pub(crate) async fn command(self, arguments: &[&str]) -> Ended {
         self.begin(arguments).wait().await
+    }
+
+    /// Runs a line of shell on these files, in which `$0` is the binary.
+    pub(crate) async fn shell(self, line: &str) -> Ended {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).arg(binary());
+        let (child, stdout, stderr) = self.spawn_with(command);
+        Begun { tag: self.tag, child, stdout, stderr, directory: self.directory }.wait().await
     }
 
     /// Starts another command of the binary on these files.
