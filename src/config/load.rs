@@ -189,7 +189,12 @@ impl Layers<'_> {
                     || ManagementTools::Read,
                 ),
                 token_file: self.pick_path(file, keys::AGGREGATOR_TOKEN_FILE, flags.token_file.as_ref()),
-                allowed_hosts: self.pick(file, keys::AGGREGATOR_ALLOWED_HOSTS, None, Vec::new),
+                allowed_hosts: self.pick(
+                    file,
+                    keys::AGGREGATOR_ALLOWED_HOSTS,
+                    flags.allowed_hosts.as_ref().map(|hosts| hosts.iter().map(ToString::to_string).collect()),
+                    Vec::new,
+                ),
                 allowed_origins: self.pick(file, keys::AGGREGATOR_ALLOWED_ORIGINS, None, Vec::new),
                 max_sessions: self.pick(file, keys::AGGREGATOR_MAX_SESSIONS, None, || {
                     NonZeroUsize::MIN.saturating_add(1023)

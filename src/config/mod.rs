@@ -24,5 +24,5 @@ pub use setting::{Origin, Setting};
 pub use settings::{
     AggregatorSettings, Described, GatewayPorts, GatewaySettings, Overrides, Settings, TelemetrySettings,
 };
-pub use values::{ByteSize, GatewayVersion, InvalidValue, NamePrefix, listen_address};
+pub use values::{ByteSize, GatewayVersion, HostName, InvalidValue, NamePrefix, listen_address};
 pub use words::{Exposure, GatewayMode, LogLevel, ManagementTools, OtlpProtocol};

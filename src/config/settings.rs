@@ -11,7 +11,7 @@ use url::Url;
 use super::keys::{self, Key};
 use super::values::Configured;
 use super::{
-    ByteSize, Exposure, GatewayMode, GatewayVersion, LogLevel, ManagementTools, NamePrefix, Origin,
+    ByteSize, Exposure, GatewayMode, GatewayVersion, HostName, LogLevel, ManagementTools, NamePrefix, Origin,
     OtlpProtocol, Setting,
 };
 use crate::mcpserver::SecretNames;
@@ -130,6 +130,7 @@ pub struct Overrides {
     pub aggregator_prefix: Option<NamePrefix>,
     pub management_tools: Option<ManagementTools>,
     pub token_file: Option<PathBuf>,
+    pub allowed_hosts: Option<Vec<HostName>>,
     pub drain: Option<Duration>,
 }
 

@@ -394,6 +394,30 @@ impl Configured for Map<String, serde_json::Value> {
     }
 }
 
+/// The name of a host, or its address, without port; an IPv6 address in brackets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostName(String);
+
+impl FromStr for HostName {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match url::Host::parse(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(_) => Err(InvalidValue::new(
+                format!("{} is no host", shown(text)),
+                "write a name or an address without port",
+            )),
+        }
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// What every exposed name begins with; the same rule as for [`ToolPrefix`]. The default is `x`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NamePrefix(String);

@@ -12,7 +12,7 @@ use super::choice::Network;
 use super::server::Server;
 use super::{DefinitionsFrom, Instance, InstanceOptions, StartError, helper};
 use crate::binary_resolver::Event;
-use crate::config::{GatewayMode, ManagementTools, NamePrefix, Overrides, Settings};
+use crate::config::{GatewayMode, HostName, ManagementTools, NamePrefix, Overrides, Settings};
 use crate::environment::Environment;
 use crate::mcpserver::{InvalidServerName, ServerName, import};
 
@@ -113,6 +113,22 @@ impl InstanceBuilder {
     /// A file with the token that clients must send; written, readable by this user only, where there is none.
     pub fn token_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.overrides.token_file = Some(file.into());
+        self
+    }
+
+    /// A name that clients may call the instance by, besides `localhost`, `127.0.0.1` and `[::1]`: each request says in its
+    /// `Host` header whom it is for, and one for somebody else is answered with 403, as it may come from a page that a name
+    /// was pointed here for. For clients in containers, say, that call `host.docker.internal`. Each call adds one.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), sidegate::config::InvalidValue> {
+    /// let builder = sidegate::Instance::builder().allowed_host("host.docker.internal".parse()?);
+    /// # let _ = builder;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn allowed_host(mut self, host: HostName) -> Self {
+        self.overrides.allowed_hosts.get_or_insert_default().push(host);
         self
     }
 

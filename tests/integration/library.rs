@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::{Method, StatusCode};
 use serde_json::json;
-use sidegate::config::{GatewayMode, ManagementTools};
+use sidegate::config::{GatewayMode, HostName, ManagementTools};
 use sidegate::environment::Environment;
 use sidegate::instance::{CallError, InstanceBuilder, ReadyWhen, StartError};
 use sidegate::{Instance, Server};
 use tempfile::TempDir;
 
 use super::support::leaks::{self, Tag};
+use super::support::mcp_client::Http;
 use super::support::sidegate::binary;
 use super::support::upstream::Upstream;
 use super::support::{eventually, within};
@@ -240,6 +242,27 @@ async fn what_is_wrong_is_said_and_nothing_runs() {
         surroundings.nothing_is_left().await;
     }
     insta::assert_snapshot!(said.join("\n\n"));
+}
+
+#[tokio::test]
+async fn more_names_than_those_of_this_machine_are_served() {
+    let surroundings = Surroundings::new();
+    let builder = surroundings.builder().gateway(GatewayMode::Embedded);
+    let builder = builder.allowed_host("one.example".parse().unwrap());
+    let builder = builder.allowed_host("two.example".parse().unwrap());
+    let instance = within("the start", builder.start()).await.unwrap();
+    let http = Http::new(instance.url());
+    for (host, status) in [
+        ("one.example", StatusCode::BAD_REQUEST),
+        ("two.example:8090", StatusCode::BAD_REQUEST),
+        ("localhost", StatusCode::BAD_REQUEST),
+        ("three.example", StatusCode::FORBIDDEN),
+    ] {
+        // What is served is looked at, and is no message.
+        assert_eq!(http.send(Method::POST, "{}", &[("host", host)]).await.status(), status, "{host}");
+    }
+    within("the end", instance.shutdown()).await;
+    assert!("http://one.example".parse::<HostName>().is_err());
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use url::Url;
 
 use super::Layers;
 use crate::config::keys::{self, Key};
-use crate::config::{ConfigMistake, GatewayMode, GatewayPorts, Origin, Place, Setting, Settings};
+use crate::config::values::InvalidValue;
+use crate::config::{ConfigMistake, GatewayMode, GatewayPorts, HostName, Origin, Place, Setting, Settings};
 use crate::yaml::{Mistake, Position, shown};
 
 impl Layers<'_> {
@@ -22,7 +23,12 @@ impl Layers<'_> {
         }
         if gateway.mode.value == GatewayMode::External && upstream_url.value.is_none() {
             let advice = format!("set {}", keys::UPSTREAM_URL.path);
-            self.wrong(keys::GATEWAY_MODE, &gateway.mode.origin, "external, and nobody says where", advice);
+            self.wrong(
+                keys::GATEWAY_MODE,
+                &gateway.mode.origin,
+                "external needs the address of the gateway",
+                advice,
+            );
         }
         self.check_upstream_url(upstream_url);
         if aggregator.session_idle.value.is_zero() {
@@ -44,15 +50,9 @@ impl Layers<'_> {
             );
         }
         for host in &aggregator.allowed_hosts.value {
-            if url::Host::parse(host).is_err() {
+            if let Err(InvalidValue { problem, advice }) = host.parse::<HostName>() {
                 let origin = &aggregator.allowed_hosts.origin;
-                let problem = format!("{} is no host", shown(host));
-                self.wrong(
-                    keys::AGGREGATOR_ALLOWED_HOSTS,
-                    origin,
-                    problem,
-                    "write a name or an address without port",
-                );
+                self.wrong(keys::AGGREGATOR_ALLOWED_HOSTS, origin, problem, advice);
             }
         }
         for text in &aggregator.allowed_origins.value {

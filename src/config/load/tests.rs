@@ -136,6 +136,7 @@ fn flags_go_before_variables() {
         runtime_dir: Some("/flag/run".into()),
         helper: Some("/flag/helper".into()),
         aggregator_prefix: Some("flag".parse().unwrap()),
+        allowed_hosts: Some(vec!["flag.example".parse().unwrap()]),
         management_tools: Some(ManagementTools::Off),
         token_file: Some("/flag/token".into()),
         drain: Some(Duration::from_secs(5)),
