@@ -16,7 +16,7 @@ mod tools;
 
 use std::fmt;
 use std::str::FromStr as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytestring::ByteString;
 use futures_util::future::BoxFuture;
@@ -30,6 +30,9 @@ use crate::mcpserver::{Definitions, EditError, Invalid, SecretNames, ServerName}
 use crate::reconciler::{Done, OperateError, Operator, ServerState, ServerStatus, Statuses};
 use arguments::Arguments;
 use tools::CoreTool;
+
+/// How long a change waits for what becomes of its server. Clients give up on calls after a minute.
+const OUTCOME: Duration = Duration::from_secs(20);
 
 /// The tools that look at servers and definitions, and change them, as far as that is allowed.
 #[derive(Debug)]
@@ -194,11 +197,31 @@ impl Management {
         if let (Value::Object(structured), Value::Object(details)) = (&mut structured, details) {
             structured.extend(details.into_iter().filter(|(_, value)| !value.is_null()));
         }
-        let state = self.statuses.borrow().get(&server_name(arguments)?).map(|status| status.state.name());
-        if let Some(state) = state {
-            structured["state"] = state.into();
+        let mut text = format!("MCP server '{name}' {what} successfully");
+        if let Some((state, tools)) = self.outcome(&server_name(arguments)?).await {
+            structured["state"] = state.name().into();
+            text.push_str(&match state.reason() {
+                Some(reason) => format!("; it is {state}: {reason}"),
+                None if state.is_up() => format!("; it is {state}, with {}", count(tools)),
+                None => format!("; it is {state}"),
+            });
+            if let Some(reason) = state.reason() {
+                structured["error"] = reason.into();
+            }
+            structured["tools"] = tools.into();
         }
-        Ok(Answer::new(format!("MCP server '{name}' {what} successfully"), structured))
+        Ok(Answer::new(text, structured))
+    }
+
+    /// What became of a server, or what it is on its way to after [`OUTCOME`]; `None` where there is none of that name.
+    async fn outcome(&self, name: &ServerName) -> Option<(ServerState, usize)> {
+        let mut statuses = self.statuses.clone();
+        let is_settled =
+            |statuses: &Statuses| statuses.get(name).is_none_or(|status| status.state.is_settled());
+        // Whether it has settled, has not, or nobody knows any more: the last that is known is said.
+        let _ = tokio::time::timeout(OUTCOME, statuses.wait_for(is_settled)).await;
+        let status = self.statuses.borrow().get(name).cloned()?;
+        Some((status.state, status.tools))
     }
 
     async fn blocking<T: Send + 'static>(
@@ -243,6 +266,10 @@ fn operated(name: &str, done: Result<Done, OperateError>) -> Result<Answer, Call
         Ok(done) => Ok(Answer::new(done.sentence(name), json!({"name": name, "result": done.word()}))),
         Err(error) => Err(CallError(chain(&error))),
     }
+}
+
+fn count(tools: usize) -> String {
+    if tools == 1 { "1 tool".to_owned() } else { format!("{tools} tools") }
 }
 
 fn server_name(arguments: &Arguments) -> Result<ServerName, CallError> {

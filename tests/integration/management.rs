@@ -162,18 +162,26 @@ async fn a_server_is_defined_changed_and_removed() {
     assert_eq!((&wrong["valid"], wrong["errors"].as_array().unwrap().len()), (&json!(false), 3), "{wrong}");
 
     let (values, text) = done(&client, "core_mcpserver_create", near.clone()).await;
-    assert_eq!(text, "MCP server 'near' created successfully");
+    assert_eq!(text, "MCP server 'near' created successfully; it is running, with 7 tools");
+    assert_eq!((&values["state"], &values["tools"]), (&json!("running"), &json!(7)), "{values}");
     assert_eq!(values["file"], json!(sidegate.config_dir().join("mcpservers/near.yaml")));
     let names = async |prefix: &str| {
         let names = client.tool_names().await;
         names.iter().filter(|name| name.starts_with(prefix)).count()
     };
-    eventually("its tools", async || (names("x_near_").await == 7).then_some(())).await;
+    assert_eq!(names("x_near_").await, 7, "what it said can be called");
+
+    let broken = json!({"name": "broken", "type": "stdio", "command": "no-such-command"});
+    let (values, text) = done(&client, "core_mcpserver_create", broken).await;
+    assert!(text.starts_with("MCP server 'broken' created successfully; it is failed: "), "{text}");
+    assert_eq!(values["state"], "failed");
+    assert!(values["error"].as_str().unwrap().contains("was not found on PATH"), "{values}");
+    done(&client, "core_mcpserver_delete", json!({"name": "broken"})).await;
 
     let patch = json!({"name": "near", "toolPrefix": "other", "description": "ours"});
     assert_eq!(
         done(&client, "core_mcpserver_update", patch).await.1,
-        "MCP server 'near' updated successfully"
+        "MCP server 'near' updated successfully; it is running, with 7 tools"
     );
     eventually("the new names", async || (names("x_other_").await == 7).then_some(())).await;
     let cleared = json!({"name": "near", "toolPrefix": null});
