@@ -30,6 +30,7 @@
 //! | `own_wakes` | polling tasks again that wake themselves | what they do |
 //! | [`outbound`] | the proxies that the environment names | who dials |
 //! | [`environment`] | a snapshot of environment variables | |
+//! | [`jsonc`] | JSON with comments: where strings and comments end | what it says |
 //! | [`glob`] | patterns for names | whose names they are |
 //!
 //! # The life of a tool call
@@ -69,6 +70,7 @@ pub mod gateway;
 pub mod glob;
 mod http1;
 pub mod instance;
+pub mod jsonc;
 pub mod management;
 pub mod mcpserver;
 pub mod outbound;

@@ -3,30 +3,9 @@
 //! Invariants: what comes out is what went in, but for the entry, or it is refused; no comment is lost.
 
 use serde_json::{Map, Value};
+use sidegate::jsonc::{comment_length, plain, string_length};
 
-/// What became of a text.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Edit {
-    /// It says so already.
-    Unchanged,
-    /// The new text.
-    Changed(String),
-}
-
-/// Why a text is left alone.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
-    #[error("it is not JSON: {0}")]
-    NotJson(String),
-    #[error("{0} is no object")]
-    NoObject(String),
-    #[error("it has {0} twice")]
-    Twice(String),
-    #[error("there are comments in the entry that would be replaced")]
-    Comments,
-    #[error("it is laid out in a way that cannot be edited without touching more")]
-    Layout,
-}
+use super::edit::{Edit, Refusal};
 
 /// Sets `text[section][name]` to `entry`. An empty text is an empty object.
 pub(super) fn set(text: &str, section: &str, name: &str, entry: &Value) -> Result<Edit, Refusal> {
@@ -74,7 +53,8 @@ pub(super) fn set(text: &str, section: &str, name: &str, entry: &Value) -> Resul
 }
 
 fn parse(text: &str) -> Result<Value, Refusal> {
-    serde_json::from_str(&plain(text)).map_err(|error| Refusal::NotJson(error.to_string()))
+    serde_json::from_str(&plain(text))
+        .map_err(|error| Refusal::Syntax { format: "JSON", why: error.to_string() })
 }
 
 type Range = std::ops::Range<usize>;
@@ -114,7 +94,7 @@ impl Object {
                 }
                 b'"' => {
                     last_comma = false;
-                    let key = at..end_of_string(text, at);
+                    let key = at..at + string_length(&text[at..]);
                     let colon = start_of(text, key.end);
                     if bytes.get(colon) != Some(&b':') {
                         return None;
@@ -209,47 +189,23 @@ fn start_of(text: &str, mut at: usize) -> usize {
     loop {
         let rest = text.get(at..).unwrap_or_default();
         let blanks = rest.len() - rest.trim_start().len();
-        match comment(&rest[blanks..]) {
+        match comment_length(&rest[blanks..]) {
             0 => return at + blanks,
             length => at += blanks + length,
         }
     }
 }
 
-/// The length of the comment that a text begins with.
-fn comment(text: &str) -> usize {
-    if text.starts_with("//") {
-        text.find('\n').unwrap_or(text.len())
-    } else if let Some(inside) = text.strip_prefix("/*") {
-        inside.find("*/").map_or(text.len(), |end| end + 4)
-    } else {
-        0
-    }
-}
-
-fn end_of_string(text: &str, start: usize) -> usize {
-    let mut escaped = false;
-    for (index, byte) in text.bytes().enumerate().skip(start + 1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return index + 1,
-            _ => {}
-        }
-    }
-    text.len()
-}
-
 fn end_of_value(text: &str, start: usize) -> Option<usize> {
     let bytes = text.as_bytes();
     match bytes.get(start)? {
-        b'"' => Some(end_of_string(text, start)),
+        b'"' => Some(start + string_length(&text[start..])),
         b'{' | b'[' => {
             let (mut depth, mut at) = (0_usize, start);
             loop {
                 match bytes.get(at)? {
                     b'"' => {
-                        at = start_of(text, end_of_string(text, at));
+                        at = start_of(text, at + string_length(&text[at..]));
                         continue;
                     }
                     b'{' | b'[' => depth += 1,
@@ -267,31 +223,6 @@ fn end_of_value(text: &str, start: usize) -> Option<usize> {
             (end > 0).then_some(start + end)
         }
     }
-}
-
-/// The text without comments and last commas.
-fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut at = 0;
-    while let Some(next) = text.get(at..).and_then(|rest| rest.chars().next()) {
-        let rest = &text[at..];
-        let end = match next {
-            '"' => end_of_string(text, at),
-            '/' if comment(rest) > 0 => {
-                at += comment(rest);
-                plain.push(' ');
-                continue;
-            }
-            ',' if matches!(text.as_bytes().get(start_of(text, at + 1)), Some(b'}' | b']')) => {
-                at += 1;
-                continue;
-            }
-            other => at + other.len_utf8(),
-        };
-        plain.push_str(&text[at..end]);
-        at = end;
-    }
-    plain
 }
 
 #[cfg(test)]

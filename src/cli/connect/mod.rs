@@ -1,6 +1,7 @@
 //! `sidegate connect`: what an MCP client has to be told.
 
 mod clients;
+mod edit;
 mod file;
 mod jsonc;
 
@@ -12,7 +13,7 @@ use sidegate::config::{Overrides, Settings};
 use sidegate::environment::Environment;
 
 use self::clients::{Client, Scope, Way};
-use self::jsonc::Edit;
+use self::edit::Edit;
 use super::control::InstanceSelector;
 use super::mcp::{bearer_token, reachable};
 use super::output::{say, say_error};

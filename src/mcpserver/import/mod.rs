@@ -7,7 +7,6 @@
 //! what it meant there, `$` included.
 
 mod entry;
-mod jsonc;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -16,9 +15,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-pub(super) use self::jsonc::plain;
 use self::variables::Variables;
 use super::{Invalid, ServerName};
+pub(super) use crate::jsonc::plain;
 use crate::yaml;
 
 /// What a file of another client holds.
@@ -84,7 +83,7 @@ pub enum ImportError {
         source: serde_json::Error,
     },
     /// It has no servers where a client would look for them.
-    #[error("{} has neither \"mcpServers\" nor \"servers\"", .path.display())]
+    #[error("{} has neither \"mcpServers\" nor \"servers\"; is it a file of Claude, Cursor or VS Code?", .path.display())]
     NoServers {
         /// The file.
         path: PathBuf,
@@ -150,7 +149,7 @@ pub fn import(path: &Path, home: Option<&Path>) -> Result<Import, ImportError> {
 }
 
 pub(super) fn read(path: &Path, home: Option<&Path>, text: &str) -> Result<Import, ImportError> {
-    let file: Value = serde_json::from_str(&jsonc::plain(text))
+    let file: Value = serde_json::from_str(&plain(text))
         .map_err(|source| ImportError::NotJson { path: path.to_owned(), source })?;
     let no_servers = || ImportError::NoServers { path: path.to_owned() };
     // VS Code's settings.json has the same below "mcp".

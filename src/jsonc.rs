@@ -1,7 +1,9 @@
 //! JSON as people write it: with comments, and with commas behind the last entry.
+//!
+//! Owns where strings and comments end. Knows nothing of what a text means: no text is an error here.
 
-/// The text as JSON. What is taken out becomes spaces, so that lines and columns stay.
-pub(in crate::mcpserver) fn plain(text: &str) -> String {
+/// The text as JSON. What is taken out becomes spaces, so that lines and columns stay; a byte order mark goes.
+pub fn plain(text: &str) -> String {
     // A byte order mark is no content.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     without_last_commas(&without_comments(text))
@@ -12,18 +14,19 @@ fn without_comments(text: &str) -> String {
     let mut rest = text;
     while let Some(next) = rest.chars().next() {
         let end = if next == '"' {
-            let end = string_end(rest);
+            let end = string_length(rest);
             plain.push_str(&rest[..end]);
             rest = &rest[end..];
             continue;
-        } else if rest.starts_with("//") {
-            rest.find(['\n', '\r']).unwrap_or(rest.len())
-        } else if let Some(inside) = rest.strip_prefix("/*") {
-            inside.find("*/").map_or(rest.len(), |end| end + 4)
         } else {
-            plain.push(next);
-            rest = &rest[next.len_utf8()..];
-            continue;
+            match comment_length(rest) {
+                0 => {
+                    plain.push(next);
+                    rest = &rest[next.len_utf8()..];
+                    continue;
+                }
+                length => length,
+            }
         };
         plain.extend(rest[..end].chars().map(|c| if matches!(c, '\n' | '\r') { c } else { ' ' }));
         rest = &rest[end..];
@@ -35,7 +38,7 @@ fn without_last_commas(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(next) = rest.chars().next() {
-        let end = if next == '"' { string_end(rest) } else { next.len_utf8() };
+        let end = if next == '"' { string_length(rest) } else { next.len_utf8() };
         let last = next == ',' && rest[1..].trim_start().starts_with(['}', ']']);
         plain.push_str(if last { " " } else { &rest[..end] });
         rest = &rest[end..];
@@ -43,8 +46,20 @@ fn without_last_commas(text: &str) -> String {
     plain
 }
 
-/// The length of the string that the text begins with, its quotes included.
-fn string_end(text: &str) -> usize {
+/// The length of the comment that the text begins with, without the end of its line; 0 where there is none. One that does
+/// not end takes the rest.
+pub fn comment_length(text: &str) -> usize {
+    if text.starts_with("//") {
+        text.find(['\n', '\r']).unwrap_or(text.len())
+    } else if let Some(inside) = text.strip_prefix("/*") {
+        inside.find("*/").map_or(text.len(), |end| end + "/**/".len())
+    } else {
+        0
+    }
+}
+
+/// The length of the string that the text begins with, its quotes included. One that does not end takes the rest.
+pub fn string_length(text: &str) -> usize {
     let mut escaped = false;
     for (index, byte) in text.bytes().enumerate().skip(1) {
         match byte {
