@@ -78,12 +78,17 @@ fn every_client_is_told_in_its_own_words() {
 #[test]
 fn what_is_written_is_what_is_shown_and_stays() {
     let home = Home::new();
-    for client in CLIENTS.iter().filter(|client| **client != "codex") {
+    for client in CLIENTS {
         let first = home.done(&[client, "--write"]);
         assert_eq!((&first["result"], &first["backup"]), (&json!("written"), &Value::Null), "{client}");
         let file = first["file"].as_str().unwrap();
         let text = fs_err::read_to_string(file).unwrap();
-        let written: Value = serde_json::from_str(&text).unwrap();
+        let written: Value = match file.ends_with(".toml") {
+            true => {
+                json!({"mcp_servers": {"sidegate": {"url": text.lines().nth(1).unwrap().split('"').nth(1)}}})
+            }
+            false => serde_json::from_str(&text).unwrap(),
+        };
         assert_eq!(written[first["section"].as_str().unwrap()]["sidegate"], first["entry"], "{text}");
         assert_eq!(home.done(&[client, "--write"])["result"], "unchanged");
         assert_eq!(fs_err::read_to_string(file).unwrap(), text);
@@ -115,6 +120,14 @@ fn the_rest_of_a_file_stays_as_it_is() {
     "#);
     assert_eq!(home.read(".config/zed/settings.json.bak"), settings);
 
+    let settings = "# mine\nmodel = \"o\"  # at night\n\n[mcp_servers.other]\nurl = \"http://h\"\n\n# last\n[tools]\nweb = true\n";
+    home.write(".codex/config.toml", settings);
+    assert_eq!(home.done(&["codex", "--write"])["backup"], json!(home.path(".codex/config.toml.bak")));
+    let added = "\n[mcp_servers.sidegate]\nurl = \"http://127.0.0.1:8090/mcp\"\n";
+    assert_eq!(home.read(".codex/config.toml").replacen(added, "", 1), settings);
+    assert_eq!(home.read(".codex/config.toml.bak"), settings);
+    home.write("project/.codex/config.toml", "a = 1\n[mcp_servers\n");
+
     home.write("project/.vscode/mcp.json", "{\"servers\": {\"sidegate\": {\"url\": \"x\" // why\n}}}");
     home.write(".cursor/mcp.json", "{\"mcpServers\": {");
     home.write(".gemini/settings.json", "{\"mcpServers\": []}");
@@ -124,7 +137,7 @@ fn the_rest_of_a_file_stays_as_it_is() {
         &["cursor", "--write"],
         &["gemini", "--write"],
         &["windsurf", "--write"],
-        &["codex", "--write"],
+        &["codex", "--write", "--scope", "project"],
         &["windsurf", "--scope", "project"],
         &["claude", "--name", "a b"],
     ];

@@ -6,6 +6,9 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 use sidegate::environment::Environment;
 
+use super::edit::Edit;
+use super::toml;
+
 /// An MCP client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Client {
@@ -66,7 +69,7 @@ impl Client {
         self == Self::ClaudeDesktop
     }
 
-    /// Whether its file is TOML, which is shown and not written.
+    /// Whether its file is TOML; those of the others are JSON.
     pub(super) fn is_toml(self) -> bool {
         self == Self::Codex
     }
@@ -142,29 +145,12 @@ impl Client {
 
     /// How its file would look that had nothing else.
     pub(super) fn shown(self, name: &str, entry: &Value) -> String {
-        if self.is_toml() {
-            return toml(self.section(), name, entry);
+        if self.is_toml()
+            && let Ok(Edit::Changed(text)) = toml::set("", self.section(), name, entry)
+        {
+            return text.trim_end().to_owned();
         }
         let file = json!({self.section(): {name: entry}});
         format!("{file:#}")
     }
-}
-
-/// A table of TOML 1.0. Basic strings have the escapes of JSON, which has some more that no text here needs.
-fn toml(section: &str, name: &str, entry: &Value) -> String {
-    let mut text = format!("[{section}.{name}]");
-    for (key, value) in entry.as_object().into_iter().flatten() {
-        let value = match value {
-            Value::Object(fields) => {
-                let fields: Vec<String> = fields
-                    .iter()
-                    .map(|(name, value)| format!("{} = {value}", Value::from(name.as_str())))
-                    .collect();
-                format!("{{ {} }}", fields.join(", "))
-            }
-            other => other.to_string(),
-        };
-        text.push_str(&format!("\n{key} = {value}"));
-    }
-    text
 }

@@ -20,6 +20,8 @@ pub(super) enum Refusal {
     },
     #[error("{0} is no object")]
     NoObject(String),
+    #[error("{0} is no table")]
+    NoTable(String),
     #[error("it has {0} twice")]
     Twice(String),
     #[error("there are comments in the entry that would be replaced")]

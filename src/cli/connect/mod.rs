@@ -4,6 +4,7 @@ mod clients;
 mod edit;
 mod file;
 mod jsonc;
+mod toml;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -106,11 +107,9 @@ fn print(
         None => {
             say_error(&format!("{} reads {path}. What it has to have there:\n", client.name()));
             say(&client.shown(&arguments.name, entry))?;
-            if !client.is_toml() {
-                say_error(
-                    "\nThe same command with --write puts it there, and leaves the rest of the file as it is.",
-                );
-            }
+            say_error(
+                "\nThe same command with --write puts it there, and leaves the rest of the file as it is.",
+            );
         }
         Some(Written::Already) => say(&format!("{path} says so already"))?,
         Some(Written::New { backup }) => {
@@ -182,13 +181,11 @@ fn write(client: Client, path: &Path, name: &str, entry: &Value) -> Result<Writt
         Failure::text(Exit::Failed, format!("{shown} is left as it is: {why}"))
             .hint("without --write the command shows what to put there")
     };
-    if client.is_toml() {
-        return Err(left_alone("it is TOML, which is not edited here".to_owned()));
-    }
     let failed =
         |error: std::io::Error| Failure::text(Exit::Failed, format!("{shown} cannot be changed: {error}"));
     let old = file::read(path).map_err(failed)?;
-    match jsonc::set(old.as_deref().unwrap_or_default(), client.section(), name, entry) {
+    let set = if client.is_toml() { toml::set } else { jsonc::set };
+    match set(old.as_deref().unwrap_or_default(), client.section(), name, entry) {
         Err(refusal) => Err(left_alone(refusal.to_string())),
         Ok(Edit::Unchanged) => Ok(Written::Already),
         Ok(Edit::Changed(new)) => {
@@ -204,6 +201,12 @@ fn no_file(arguments: &ConnectArguments) -> Failure {
             let message = format!("{} has no file for a project", arguments.client.name());
             Failure::text(Exit::Usage, message).hint("leave --scope out")
         }
-        Scope::User => Failure::text(Exit::Usage, "HOME is not set to an absolute path"),
+        Scope::User => {
+            let message = format!(
+                "where {}'s file is cannot be said: HOME is not set to an absolute path",
+                arguments.client.name()
+            );
+            Failure::text(Exit::Usage, message).hint("set HOME, or use --scope project")
+        }
     }
 }
