@@ -100,7 +100,7 @@ pub enum UnknownCall {
     },
     /// No call that is remembered has it.
     #[error(
-        "no call {id} is known: of {MOST_FINISHED} calls at most that are remembered there are {remembered}, and {under_way} are under way{oldest}"
+        "no call {id} is known: the last {MOST_FINISHED} calls since the start are remembered: {remembered} so far, and {under_way} are under way{oldest}"
     )]
     NotFound {
         /// What was given.

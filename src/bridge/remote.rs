@@ -184,7 +184,7 @@ pub(super) async fn refusal(mut response: reqwest::Response) -> String {
     let challenge = response.headers().get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
     let mut text = format!("HTTP {status}");
     if let Some(challenge) = challenge {
-        text.push_str(&format!(" (it wants authorization: {challenge})"));
+        text.push_str(&format!(" (it wants authorization by {challenge})"));
     }
     let mut body = Vec::new();
     while body.len() < SHOWN

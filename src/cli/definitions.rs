@@ -1,5 +1,6 @@
 //! Definitions as the commands see them: read from the files, without an instance.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use sidegate::config::{Overrides, Settings};
@@ -25,9 +26,7 @@ impl Definitions {
         let entries = match reader.scan(&directory) {
             Ok(scan) => scan.entries,
             Err(ScanError::NotFound { .. }) => Vec::new(),
-            Err(error) => {
-                return Err(Failure::new(Exit::Failed, error).hint("check its permissions"));
-            }
+            Err(error) => return Err(unreadable(error)),
         };
         Ok(Self { directory, entries })
     }
@@ -43,14 +42,26 @@ impl Definitions {
     }
 }
 
+/// The directory cannot be read, and what can be done about it.
+pub(super) fn unreadable(error: ScanError) -> Failure {
+    let hint = match &error {
+        ScanError::NotFound { .. } => "name files, or another directory with --config-dir",
+        ScanError::Unreadable { source, .. } if source.kind() == ErrorKind::NotADirectory => {
+            "a directory is expected there: move the file away"
+        }
+        ScanError::Unreadable { .. } => "check its permissions",
+    };
+    Failure::new(Exit::Failed, error).hint(hint)
+}
+
 /// There is no server `name`; which one was meant?
 pub(super) fn unknown_server<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Failure {
     let known: Vec<&str> = known.into_iter().collect();
     let failure = Failure::text(Exit::Failed, format!("there is no server {name:?}"));
     match (similar(name, known.iter().copied()), known.is_empty()) {
         (Some(similar), _) => failure.hint(format!("did you mean {similar:?}?")),
-        (None, false) => failure.hint(format!("there are {}", known.join(", "))),
-        (None, true) => failure.hint("none is defined yet"),
+        (None, false) => failure.hint(format!("the servers are {}", known.join(", "))),
+        (None, true) => failure.hint("none is defined yet: see `sidegate add --help`"),
     }
 }
 

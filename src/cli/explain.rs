@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use http::Method;
 use sidegate::admin::calls::{Call, Calls};
 use sidegate::environment::Environment;
+use sidegate::telemetry::trace_context::TraceId;
 
 use super::control::InstanceSelector;
 use super::output::say;
@@ -33,12 +34,11 @@ pub(super) struct ExplainArguments {
 
 pub(super) fn run(arguments: &ExplainArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let id = arguments.id.trim();
-    // It becomes a path.
-    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-        let why = format!("{id:?} is no id of a call: an id is 32 digits of 0-9 and a-f");
-        return Err(Failure::text(Exit::Usage, why));
-    }
-    let path = format!("/v1/calls/{}", id.to_ascii_lowercase());
+    let id = id.to_ascii_lowercase().parse::<TraceId>().map_err(|error| {
+        Failure::text(Exit::Usage, format!("{id:?} is no id of a call: {error}"))
+            .hint("it is in the _meta of the call's result, as sidegate.dev/callId")
+    })?;
+    let path = format!("/v1/calls/{id}");
     let value = arguments.instance.ask(environment, Method::GET, &path)?;
     match arguments.output {
         // As the instance says it, also what this version does not know.

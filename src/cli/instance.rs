@@ -34,13 +34,13 @@ pub(super) struct InstanceArguments {
     #[arg(long, value_name = "X.Y.Z")]
     gateway_version: Option<GatewayVersion>,
     /// Where to fetch agentgateway from instead
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
     gateway_mirror: Option<Url>,
     /// Never download anything
     #[arg(long)]
     offline: bool,
     /// A gateway that runs elsewhere
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
     upstream_url: Option<Url>,
     /// Directory for sockets and logs of this instance
     #[arg(long, value_name = "DIR")]
@@ -52,6 +52,10 @@ pub(super) struct InstanceArguments {
 
 fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     listen_address(text).map_err(|error| error.to_string())
+}
+
+fn parse_url(text: &str) -> Result<Url, String> {
+    text.parse().map_err(|error| format!("{error}; write a whole URL, such as https://host/path"))
 }
 
 impl InstanceArguments {

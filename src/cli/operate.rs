@@ -37,7 +37,9 @@ pub(super) fn run(
     let path = format!("/v1/servers/{}/{action}", arguments.server);
     let result = match arguments.instance.ask(environment, Method::POST, &path) {
         Err(failure) if failure.message.ends_with("not found") => {
-            return Err(with_guess(failure, arguments, environment));
+            // The words of the management tools are others.
+            let message = format!("there is no server {:?}", arguments.server.as_str());
+            return Err(with_guess(Failure { message, ..failure }, arguments, environment));
         }
         result => result?,
     };

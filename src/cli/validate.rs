@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use serde_json::json;
 use sidegate::environment::Environment;
 use sidegate::instance::definition_reader;
-use sidegate::mcpserver::{Invalid, Reader, ScanError, ServerName};
+use sidegate::mcpserver::{Invalid, Reader, ServerName};
 
+use super::definitions::unreadable;
 use super::output::{say, say_error};
 use super::{ConfigDir, Exit, Failure, OutputFormat};
 
@@ -81,13 +82,7 @@ pub(super) fn run(arguments: &ValidateArguments, environment: &Environment) -> R
 
 /// All definitions of a directory.
 fn outcomes_in(reader: &Reader, directory: &Path) -> Result<Vec<(PathBuf, Option<Invalid>)>, Failure> {
-    let scan = reader.scan(directory).map_err(|error| {
-        let hint = match &error {
-            ScanError::NotFound { .. } => "name files, or another directory with --config-dir",
-            ScanError::Unreadable { .. } => "check its permissions",
-        };
-        Failure::new(Exit::Failed, error).hint(hint)
-    })?;
+    let scan = reader.scan(directory).map_err(unreadable)?;
     Ok(scan.entries.into_iter().map(|entry| (entry.path, entry.outcome.err())).collect())
 }
 

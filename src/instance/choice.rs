@@ -35,6 +35,9 @@ pub(super) async fn choose(
     };
     let mode = settings.gateway_mode();
     if mode == GatewayMode::Embedded {
+        if let Some(binary) = &settings.gateway.binary.value {
+            warn!("gateway.binary ({}) is not used: gateway.mode is embedded", binary.display());
+        }
         return embedded("as it was asked for".to_owned(), None);
     }
     let (resolver, version) = resolver(settings, environment)?;

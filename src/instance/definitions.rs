@@ -31,7 +31,9 @@ pub(super) fn reader(
 ) -> Result<Reader, StartError> {
     let failed = |source| StartError::ConfigDir { path: config_dir.to_owned(), source };
     let reader = definition_reader(config_dir, environment, helper).map_err(failed)?;
-    std::fs::create_dir_all(reader.definitions_dir()).map_err(failed)?;
+    let definitions = reader.definitions_dir();
+    std::fs::create_dir_all(&definitions)
+        .map_err(|source| StartError::ConfigDir { path: definitions, source })?;
     Ok(reader)
 }
 

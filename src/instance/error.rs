@@ -178,11 +178,20 @@ impl StartError {
             Self::RuntimeDir(error) => Some(error.hint()),
             Self::Ports(error) => Some(error.hint()),
             Self::Resolve(error) => error.hint(),
-            Self::Token(_) => Some("write a token of at least 16 characters into it, readable by you only"),
+            Self::Token(error) => Some(error.hint()),
             Self::FrontendPolicies { .. } => Some(
                 "wait for agentgateway with --gateway agentgateway, or leave gateway.frontendPolicies out",
             ),
+            Self::ConfigDir { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => Some(
+                "a directory is expected there: move the file away, or give another directory with --config-dir",
+            ),
             Self::ConfigDir { .. } => Some("give another directory with --config-dir"),
+            Self::Gateway(failure) => match &**failure {
+                Failure::Spawn(_) => Some("is SIDEGATE_HELPER, where it is set, this version of sidegate?"),
+                _ => Some(
+                    "`sidegate doctor` looks for the reason; --gateway embedded does without agentgateway",
+                ),
+            },
             _ => None,
         }
     }

@@ -83,7 +83,7 @@ pub(super) fn span_export(settings: &config::Settings, telemetry: &Telemetry) ->
         return None;
     }
     let Some(destination) = telemetry.settings().and_then(|settings| settings.traces.as_ref()) else {
-        warn!("telemetry.gatewaySpans does not count: no spans are exported");
+        warn!("telemetry.gatewaySpans is ignored: no spans are exported; set telemetry.endpoint");
         return None;
     };
     let mut endpoint = destination.endpoint.clone();
@@ -161,7 +161,9 @@ impl Gateway {
         made.map_err(|source| StartError::Directory { path: directory.clone(), source })?;
         let mut variable = context.variable.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if matches!(program, Program::Embedded(_)) && variable.spans.take().is_some() {
-            warn!("telemetry.gatewaySpans does not count: the embedded gateway has no spans");
+            warn!(
+                "telemetry.gatewaySpans is ignored: the embedded gateway has no spans; use --gateway agentgateway"
+            );
         }
         let ports = PortSet::lease(&variable.ports)?;
         let key = GatewayKey::random().map_err(|error| StartError::Internal(chain(&error)))?;

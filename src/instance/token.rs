@@ -128,6 +128,22 @@ pub enum TokenError {
     },
 }
 
+impl TokenError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Readable { .. } => "take it out of others' sight: chmod 600",
+            Self::Create { .. } => "name a file in a directory that you can write to (aggregator.tokenFile)",
+            Self::Read { .. } => {
+                "name a file that you can read (aggregator.tokenFile); one that is not there is made"
+            }
+            Self::Weak { .. } => {
+                "write at least 16 letters and digits into it, or remove it: a new one is made"
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;

@@ -13,6 +13,7 @@
 //! | [`Front`] | the gateway that takes the calls now, and its replacement |
 //! | `route` | from a definition to what is needed to dial it |
 //! | `actor` | one server: its session, its retries, its tools |
+//! | `advice` | what somebody can do about a server that cannot be reached |
 //! | [`Retry`] | how tries slow down |
 //! | [`Operator`] | what an operator can ask for: start, stop, restart |
 //! | [`status`](ServerStatus) | what users see |
@@ -24,6 +25,7 @@
 //! Knows nothing of the wire format.
 
 mod actor;
+mod advice;
 mod detector;
 mod front;
 mod held;

@@ -111,7 +111,9 @@ pub(super) fn way(
 ) -> Result<Way, String> {
     let unsupported = |what: &str| Err(format!("{what} is not supported by this version of sidegate"));
     if definition.auth.kind != AuthKind::None || definition.auth.forward_token {
-        return unsupported("spec.auth");
+        return unsupported("spec.auth").map_err(|what: String| {
+            format!("{what}: remove it; a token that does not change can be sent by spec.headers")
+        });
     }
     if gateway == GatewayKind::External {
         return external_way(definition);
@@ -122,7 +124,9 @@ pub(super) fn way(
             (definition.route == Route::Mcp, "spec.route: mcp is agentgateway's own MCP backend"),
         ];
         if let Some((_, what)) = agentgateways.iter().find(|(asked_for, _)| *asked_for) {
-            return Err(format!("{what}; this instance runs the embedded gateway, which has none"));
+            return Err(format!(
+                "{what}; this instance runs the embedded gateway, which has none: use --gateway agentgateway"
+            ));
         }
     }
     if definition.route == Route::Mcp {

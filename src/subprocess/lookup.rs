@@ -44,7 +44,8 @@ pub enum LookupError {
 /// [`LookupError`], which says where it was looked for.
 pub fn lookup(program: &OsStr, search_path: Option<&OsStr>, cwd: &Path) -> Result<PathBuf, LookupError> {
     if program.as_bytes().contains(&b'/') {
-        let path = cwd.join(program);
+        // Without the dots between, which nobody wants to read.
+        let path: PathBuf = cwd.join(program).components().collect();
         return match inspect(&path) {
             Found::Executable => Ok(path),
             Found::NotExecutable => Err(LookupError::NotExecutable { path }),

@@ -67,7 +67,9 @@ pub fn init_logging(format: LogFormat, default: &str, environment: &Environment,
         .with(spans)
         .try_init();
     if let (Ok(()), Some(error)) = (initialised, wrong) {
-        tracing::warn!("{LOG_VARIABLE} is not understood, so it is `{default}`: {error}");
+        tracing::warn!(
+            "{LOG_VARIABLE} is ignored, and `{default}` used: {error}; write info, or info,sidegate::reconciler=debug"
+        );
     }
 }
 

@@ -26,6 +26,10 @@ const SECRET_NAMES: [&str; 11] = [
 /// What the names of headers with secrets end with: elsewhere a colon separates words too.
 const SECRET_HEADERS: [&str; 5] = ["authorization", "cookie", "api-key", "-token", "-secret"];
 
+/// What follows the scheme in a challenge (RFC 6750 section 3, RFC 9728 section 5.1).
+const CHALLENGES: [&str; 4] =
+    ["resource_metadata=", "error_description=", "error_uri=", "authorization_uri="];
+
 /// `text` with `***` where something may be secret.
 pub fn redact(text: &str) -> Cow<'_, str> {
     let mut hidden: Vec<Range<usize>> = Vec::new();
@@ -98,7 +102,8 @@ fn schemes(text: &str, hidden: &mut Vec<Range<usize>>) {
                 let looks_like_one = |value: &str| {
                     value.len() >= 16 || (value.len() >= 6 && value.bytes().any(|byte| byte.is_ascii_digit()))
                 };
-                if looks_like_one(&text[value..end]) {
+                // A challenge says what is wanted, and holds no secret.
+                if looks_like_one(&text[value..end]) && !CHALLENGES.contains(&&text[value..end]) {
                     hidden.push(value..end);
                 }
             }
@@ -169,6 +174,10 @@ mod tests {
     #[case("Authorization: Bearer abc def", "Authorization: ***")]
     #[case("sent bearer abc123def456, got 401", "sent bearer ***, got 401")]
     #[case("a bearer token is needed", "a bearer token is needed")]
+    #[case(
+        r#"wants Bearer resource_metadata="https://h/m""#,
+        r#"wants Bearer resource_metadata="https://h/m""#
+    )]
     #[case("jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc-_ end", "jwt *** end")]
     #[case("API_KEY=abc OTHER=x", "API_KEY=*** OTHER=x")]
     #[case(r#"{"password":"pa ss","n":1}"#, r#"{"password":"***","n":1}"#)]

@@ -146,7 +146,7 @@ async fn servers_that_do_not_work_say_why_and_disturb_nobody() {
     client.call("x_good_pid", json!({})).await.result();
 
     for (server, why) in [
-        ("absent", "no-such-command was not found on PATH (/nowhere:/usr/bin:/bin); next try in"),
+        ("absent", "no-such-command was not found on PATH (/nowhere:/usr/bin:/bin); install it"),
         ("exits", "exited with code 3; its last lines on stderr: rude_server: refusing to work today"),
         ("refuses", "the gateway cannot connect to the server: "),
         ("rubbish", "no answer within 1 s (spec.timeout)"),

@@ -51,7 +51,7 @@ const TOOLS: &[(&str, &str, &str)] = &[
     (
         "challenged",
         "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Bearer realm=\"x\"\r\n\r\n",
-        "(it wants authorization: Bearer realm=\"x\")",
+        "(it wants authorization by Bearer realm=\"x\")",
     ),
     (
         "unauthorized",

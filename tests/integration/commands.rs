@@ -426,7 +426,7 @@ async fn logs_are_shown_and_followed() {
     assert_eq!(unknown.status.code(), Some(1));
     assert!(shown(&unknown).contains("hint: did you mean \"near\"?"), "{unknown:?}");
     let unknown = shown(&run(&instance, &["logs", "calculator"]).await);
-    assert!(unknown.contains("hint: there are gateway, near\n"), "{unknown}");
+    assert!(unknown.contains("hint: there are logs of gateway, near\n"), "{unknown}");
     let silent = run(&instance, &["logs", "calc"]).await;
     assert!(silent.status.success() && shown(&silent).contains("calc has written nothing yet"), "{silent:?}");
     assert!(instance.stop().await.status.success());

@@ -157,7 +157,7 @@ async fn what_does_not_start_by_itself_is_started_for_this_run() {
 }
 
 #[rstest]
-#[case::unknown("nowhere", "error: service nowhere not found")]
+#[case::unknown("nowhere", "error: there is no server \"nowhere\"")]
 #[case::wrong("wrong", "error: server wrong does not run: ")]
 #[case::impossible("impossible", "error: server impossible does not run: spec.auth is not supported")]
 #[case::fails("fails", "error: server fails does not run: ")]
@@ -294,7 +294,7 @@ async fn a_server_that_is_removed_while_it_is_started_is_not_found() {
         .await;
         fs_err::remove_file(sidegate.config_dir().join("mcpservers/slow.yaml")).unwrap();
     });
-    assert_eq!((code, stderr.lines().next()), (1, Some("error: service slow not found")), "{stderr}");
+    assert_eq!((code, stderr.lines().next()), (1, Some("error: there is no server \"slow\"")), "{stderr}");
 }
 
 /// What runs is the last good definition, whole: a new command does not come in with the old policies.

@@ -209,7 +209,7 @@ async fn a_message_that_is_refused_is_an_error_of_its_own() {
     for (status, headers, why) in [
         (500, &[][..], "HTTP 500 Internal Server Error: busy"),
         (307, &[("location", "http://h.example/")], "redirects are not followed"),
-        (401, &[("www-authenticate", "Bearer")], "(it wants authorization: Bearer)"),
+        (401, &[("www-authenticate", "Bearer")], "(it wants authorization by Bearer)"),
     ] {
         let asking = played.ask(&session);
         played.posted().await.head(status, headers).send("busy");
@@ -254,7 +254,7 @@ async fn a_server_that_is_none_of_that_kind_is_told() {
     let mut played = Played::start().await;
     for (status, headers, body, why) in [
         (302, &[("location", "/elsewhere")][..], "", "the server points to /elsewhere, use that as url"),
-        (401, &[("www-authenticate", "Bearer realm=\"x\"")], "", "it wants authorization: Bearer realm"),
+        (401, &[("www-authenticate", "Bearer realm=\"x\"")], "", "it wants authorization by Bearer realm"),
         (405, &[], "use POST", "HTTP 405 Method Not Allowed: use POST"),
         (200, &[("content-type", "application/json")], "{}", "is it type: streamable-http?"),
         (200, &[("content-type", "text/event-stream")], "data: {}\n\n", "named no endpoint"),

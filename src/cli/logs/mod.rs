@@ -157,7 +157,7 @@ fn unknown_log(name: &str, found: &[String], directory: &Path) -> Failure {
     }
     let there_are = match found {
         [] => "none has been written yet".to_owned(),
-        _ => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
+        _ => format!("there are logs of {}", names().collect::<Vec<_>>().join(", ")),
     };
     failure.hint(there_are)
 }

@@ -18,6 +18,7 @@ use crate::aggregator::offer::{Kind, Offer};
 use crate::aggregator::own::Isolation;
 use crate::aggregator::upstream::{ConnectError, Dialer, Upstream};
 use crate::mcpserver::{self, Definition, Transport};
+use crate::reconciler::advice::advice;
 use crate::reconciler::held::RouteLease;
 use crate::reconciler::status::ServerState;
 use crate::wire::client::{ClientConfig, Origin};
@@ -400,9 +401,10 @@ impl Task {
             }
             _ => Vec::new(),
         };
+        let advice = advice(error).map(|advice| format!("; {advice}")).unwrap_or_default();
         match lines.last() {
-            Some(last) => format!("{error}; the last line it printed: {last}"),
-            None => error.to_string(),
+            Some(last) => format!("{error}{advice}; the last line it printed: {last}"),
+            None => format!("{error}{advice}"),
         }
     }
 }

@@ -35,7 +35,7 @@ const MOST_ANSWER: usize = 1 << 20;
 #[non_exhaustive]
 pub enum ExportError {
     /// A file that a variable names cannot be used.
-    #[error("{} cannot be used", .path.display())]
+    #[error("the certificate or key for the collector, {}, cannot be used", .path.display())]
     File {
         /// The file.
         path: PathBuf,

@@ -174,7 +174,7 @@ impl Reader<'_> {
         match self.environment.get(name) {
             Ok(value) => value.map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned),
             Err(error) => {
-                self.warnings.push(format!("it does not count: {error}"));
+                self.warnings.push(format!("{error}, so it is ignored"));
                 None
             }
         }
@@ -184,7 +184,7 @@ impl Reader<'_> {
         let value = self.get(name)?;
         let parsed = parse(&value);
         if parsed.is_none() {
-            self.warnings.push(format!("{name} does not count: it must be {wanted}"));
+            self.warnings.push(format!("{name} is ignored: it must be {wanted}"));
         }
         parsed
     }
@@ -230,7 +230,7 @@ impl Reader<'_> {
         if let Some((name, compression)) = self.of_signal(signal, "COMPRESSION")
             && compression != "none"
         {
-            self.warnings.push(format!("{name} does not count: nothing is compressed"));
+            self.warnings.push(format!("{name} is ignored: what is exported is never compressed"));
         }
         Some(Destination {
             endpoint,
@@ -273,7 +273,7 @@ impl Reader<'_> {
             match value.as_str() {
                 "grpc" => return OtlpProtocol::Grpc,
                 "http/protobuf" => return OtlpProtocol::HttpProtobuf,
-                _ => self.warnings.push(format!("{name} does not count: it must be grpc or http/protobuf")),
+                _ => self.warnings.push(format!("{name} is ignored: it must be grpc or http/protobuf")),
             }
         }
         match origin {
@@ -296,9 +296,7 @@ impl Reader<'_> {
             match header {
                 Some(header) => headers.push(header),
                 // Not which: it may be a secret.
-                None => {
-                    self.warnings.push(format!("a part of {variable} does not count: it must be name=value"))
-                }
+                None => self.warnings.push(format!("a part of {variable} is ignored: it must be name=value")),
             }
         }
         headers
@@ -318,7 +316,7 @@ impl Reader<'_> {
                 (key, Some(value)) => attributes.push(KeyValue::new(key.to_owned(), value)),
                 (key, None) => {
                     self.warnings
-                        .push(format!("{key} in OTEL_RESOURCE_ATTRIBUTES does not count: it is no text"));
+                        .push(format!("{key} in OTEL_RESOURCE_ATTRIBUTES is ignored: its value is not UTF-8 with %xx for other bytes"));
                 }
             }
         }
@@ -346,7 +344,7 @@ impl Reader<'_> {
             "parentbased_always_off" => (true, 0.0),
             "parentbased_traceidratio" => (true, share),
             _ => {
-                self.warnings.push("OTEL_TRACES_SAMPLER does not count: it is none of ours".to_owned());
+                self.warnings.push("OTEL_TRACES_SAMPLER is ignored: it must be always_on, always_off, traceidratio, or one of these behind parentbased_".to_owned());
                 return Sampler::default();
             }
         };
@@ -361,7 +359,9 @@ impl Reader<'_> {
                 "tracecontext" => propagation.trace_context = true,
                 "baggage" => propagation.baggage = true,
                 "none" => {}
-                other => self.warnings.push(format!("{other} in OTEL_PROPAGATORS does not count")),
+                other => self.warnings.push(format!(
+                    "{other} in OTEL_PROPAGATORS is ignored: known are tracecontext, baggage and none"
+                )),
             }
         }
         propagation

@@ -126,8 +126,11 @@ impl Session {
         id: &RequestId,
         on_said: &mut (dyn FnMut(Said) + Send),
     ) -> Result<Message, ClientError> {
-        let wrong =
-            |message| ClientError::Protocol(format!("the server answered request {id:?} with {message:?}"));
+        let wrong = |message| {
+            ClientError::Protocol(format!(
+                "the server answered something else than request {id:?}: {message:?}"
+            ))
+        };
         match Message::parse_batch(self.collect(response.into_body()).await?)? {
             message::Incoming::Single(message) if is_answer_to(&message, id) => Ok(message),
             message::Incoming::Single(message) => Err(wrong(message)),

@@ -121,6 +121,13 @@ impl StatusError {
             && self.body.starts_with("upstream call failed: Connect:")
     }
 
+    /// Why the gateway got no answer over a connection: the request may have been executed.
+    fn gateways_broken_connection(&self) -> Option<&str> {
+        let is_unavailable = self.status == StatusCode::SERVICE_UNAVAILABLE;
+        let why = self.body.strip_prefix("upstream call failed: SendRequest:").filter(|_| is_unavailable)?;
+        Some(why.trim())
+    }
+
     /// The gateway has no such route (yet).
     fn is_unknown_route(&self) -> bool {
         self.status == StatusCode::NOT_FOUND && !self.from_server
@@ -134,6 +141,9 @@ impl std::fmt::Display for StatusError {
         if self.is_gateways_connect_failure() {
             let why = self.body.trim_start_matches("upstream call failed: Connect:").trim();
             return write!(f, "the gateway cannot connect to the server: {why}");
+        }
+        if let Some(why) = self.gateways_broken_connection() {
+            return write!(f, "the server has broken the connection off: {why}");
         }
         write!(f, "HTTP {}", self.status)?;
         if self.status.is_redirection()
@@ -149,7 +159,7 @@ impl std::fmt::Display for StatusError {
         }
         if self.status == StatusCode::UNAUTHORIZED {
             match self.headers.get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok()) {
-                Some(challenge) => write!(f, " (it wants authorization: {challenge})")?,
+                Some(challenge) => write!(f, " (it wants authorization by {challenge})")?,
                 None => f.write_str(" (it wants authorization, and does not say of which kind)")?,
             }
         }

@@ -142,6 +142,7 @@ fn stable(text: &str, place: &Builder) -> String {
         ("pid=", |c| c.is_ascii_digit(), "PID"),
         ("process ", |c| c.is_ascii_digit(), "PID"),
         ("/tmp/sidegate-test-", |c| c.is_ascii_hexdigit(), "DIRECTORY"),
+        ("the oldest began ", |c| c.is_ascii_digit(), "N"),
         ("try 2 in ", |c| c.is_ascii_digit() || c == '.', "N"),
         ("try 3 in ", |c| c.is_ascii_digit() || c == '.', "N"),
         ("next try in ", |c| c.is_ascii_digit() || c == '.', "N"),

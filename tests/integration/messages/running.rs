@@ -14,7 +14,7 @@ const ANSWERS: &[(&str, &str, &str)] = &[
     (
         "it wants a token",
         "unauthorized",
-        "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Bearer realm=\"x\"\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Bearer resource_metadata=\"https://sign-in.example\"\r\ncontent-length: 0\r\n\r\n",
     ),
     ("it forbids", "forbidden", "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"),
     ("there is no MCP endpoint", "not-found", "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"),

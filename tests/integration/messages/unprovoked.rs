@@ -47,7 +47,6 @@ const TEXTS: &[(&str, &[&str])] = &[
             "the registry for Prometheus cannot be set up",
             "the metrics cannot be written as text",
             "metrics are not exported; calls are not concerned",
-            "an id is {} digits of 0-9 and a-f, not all of them 0",
         ],
     ),
     (
@@ -136,7 +135,6 @@ const TEXTS: &[(&str, &[&str])] = &[
     (
         "An instance that ends, changes or is of another version while it is asked: tests/integration/commands.rs, control.rs and stdio.rs.",
         &[
-            "{} is no id of a call: {}",
             "somebody else's connection to the control socket is refused",
             "the instance does not answer within {} s",
             "the call was cancelled",
@@ -152,6 +150,7 @@ const TEXTS: &[(&str, &[&str])] = &[
             "the process of the instance cannot be watched",
             "run the command where the instance runs, as the same user",
             "start the client's server again; it finds the instance that runs then, or starts one",
+            "service {} not found",
             "what is wanted of server {} cannot be kept",
             "server {} was started again meanwhile",
             "sidegate is stopping",

@@ -145,7 +145,7 @@ async fn refusals_say_what_the_server_said() {
             401,
             &[("www-authenticate", "Bearer realm=\"x\"")],
             "",
-            "HTTP 401 Unauthorized (it wants authorization: Bearer realm=\"x\")",
+            "HTTP 401 Unauthorized (it wants authorization by Bearer realm=\"x\")",
         ),
         (
             401,
