@@ -8,8 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::request::{ClientRequest, Edit};
 use crate::telemetry::calls::CallTrace;
-use crate::telemetry::export::settings::Propagation;
-use crate::telemetry::trace_context::TraceParent;
+use crate::telemetry::trace_context::{Propagation, TraceParent};
 use crate::wire::json;
 
 const TRACEPARENT: &str = "traceparent";

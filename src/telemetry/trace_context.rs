@@ -25,6 +25,21 @@ pub struct TraceParent {
     pub sampled: bool,
 }
 
+/// Which contexts of clients servers get (`OTEL_PROPAGATORS`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Propagation {
+    /// `traceparent` and `tracestate`.
+    pub trace_context: bool,
+    /// `baggage`.
+    pub baggage: bool,
+}
+
+impl Default for Propagation {
+    fn default() -> Self {
+        Self { trace_context: true, baggage: true }
+    }
+}
+
 impl TraceId {
     /// The id as a number, as other libraries take it.
     pub fn to_bytes(self) -> [u8; 16] {

@@ -11,9 +11,8 @@ use super::children::{Children, Served};
 use super::record::{CallRecord, CallTimes, CallTrace, Outcome, Subject, UpstreamFacts, kept};
 use crate::mcpserver::ServerName;
 use crate::sync::lock;
-use crate::telemetry::export::settings::Propagation;
 use crate::telemetry::sampler::Sampler;
-use crate::telemetry::trace_context::{Ids, TraceParent};
+use crate::telemetry::trace_context::{Ids, Propagation, TraceParent};
 
 /// How many calls that have ended are remembered.
 pub const MOST_FINISHED: usize = 1024;

@@ -32,6 +32,7 @@ use tracing::warn;
 
 use super::calls::CallObserver;
 use super::sampler::Sampler;
+use super::trace_context::Propagation;
 use crate::config::TelemetrySettings;
 use crate::environment::Environment;
 pub use client::ExportError;
@@ -39,7 +40,7 @@ pub use logs::RedactingLoggers;
 use logs::{RecordSender, Records};
 pub use queue::Losses;
 use queue::Queue;
-pub use settings::{Destination, ExportSettings, Propagation};
+pub use settings::{Destination, ExportSettings};
 use spans::{CallSpans, OwnSpans, SpanSender};
 
 /// The name of our instrumentation.

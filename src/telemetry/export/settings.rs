@@ -16,6 +16,7 @@ use url::Url;
 use crate::config::{Origin, OtlpProtocol, Setting, TelemetrySettings};
 use crate::environment::Environment;
 use crate::telemetry::sampler::Sampler;
+use crate::telemetry::trace_context::Propagation;
 
 /// The name of the service, where nobody has said another.
 const SERVICE: &str = "sidegate";
@@ -79,21 +80,6 @@ impl fmt::Debug for Destination {
             .field("protocol", &self.protocol)
             .field("headers", &names)
             .finish_non_exhaustive()
-    }
-}
-
-/// Which contexts of clients servers get (`OTEL_PROPAGATORS`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Propagation {
-    /// `traceparent` and `tracestate`.
-    pub trace_context: bool,
-    /// `baggage`.
-    pub baggage: bool,
-}
-
-impl Default for Propagation {
-    fn default() -> Self {
-        Self { trace_context: true, baggage: true }
     }
 }
 
