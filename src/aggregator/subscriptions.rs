@@ -3,17 +3,36 @@
 //! A client that subscribes is entered first, and the server is asked each time: it may refuse. The server hears that a
 //! subscription is over when the last subscriber has gone.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::catalogue::Catalogue;
 use super::client::Client;
 use super::endpoint::{Aggregate, Answer};
-use super::ledger::Left;
+use super::ledger::{Ledger, Left};
 use super::request::ClientRequest;
 use super::route::Route;
 use crate::telemetry::calls::Call as Observed;
 use crate::wire::rpc::{self, RpcError};
 use crate::wire::server::Reply;
+
+/// What a client subscribes to, or does not any more.
+struct Resource<'r> {
+    /// Its URI, as the client says it.
+    exposed: Cow<'r, str>,
+    /// Its URI, as the server says it.
+    own: Cow<'r, str>,
+    /// Where its subscribers are.
+    ledger: Arc<Ledger>,
+}
+
+impl<'r> Resource<'r> {
+    fn of(client: &Arc<Client>, request: &ClientRequest<'r>, route: &'r Route) -> Result<Self, RpcError> {
+        let exposed = request.string("uri", request.uri)?;
+        let own = route.own_uri.as_deref().map_or_else(|| exposed.clone(), Cow::Borrowed);
+        Ok(Self { exposed, own, ledger: route.link.ledger_of(client) })
+    }
+}
 
 impl Aggregate {
     pub(super) async fn subscribe(
@@ -24,20 +43,18 @@ impl Aggregate {
         reply: &Reply,
         observed: &Observed,
     ) -> Option<Result<Answer, RpcError>> {
-        let exposed = match request.string("uri", request.uri) {
-            Ok(exposed) => exposed,
+        let Resource { exposed, own, ledger } = match Resource::of(client, request, route) {
+            Ok(resource) => resource,
             Err(error) => return Some(Err(error)),
         };
-        let own = route.own_uri.as_deref().unwrap_or(&exposed);
-        let ledger = route.link.ledger_of(client);
         if let Err(error) = client.count_subscription() {
             return Some(Err(error));
         }
-        let is_new = ledger.subscribe(client, own, &exposed);
+        let is_new = ledger.subscribe(client, &own, &exposed);
         let answer = self.carry(client, request, route, reply, observed).await;
         let is_refused = !matches!(&answer, Some(Ok(answer)) if !answer.is_error);
         if is_new && is_refused {
-            ledger.unsubscribe(client, own);
+            ledger.unsubscribe(client, &own);
         }
         if is_refused || !is_new {
             client.discount_subscription();
@@ -53,13 +70,11 @@ impl Aggregate {
         reply: &Reply,
         observed: &Observed,
     ) -> Option<Result<Answer, RpcError>> {
-        let exposed = match request.string("uri", request.uri) {
-            Ok(exposed) => exposed,
+        let Resource { own, ledger, .. } = match Resource::of(client, request, route) {
+            Ok(resource) => resource,
             Err(error) => return Some(Err(error)),
         };
-        let own = route.own_uri.as_deref().unwrap_or(&exposed);
-        let ledger = route.link.ledger_of(client);
-        let (was_subscribed, left) = ledger.unsubscribe(client, own);
+        let (was_subscribed, left) = ledger.unsubscribe(client, &own);
         if was_subscribed {
             client.discount_subscription();
         }
@@ -68,7 +83,7 @@ impl Aggregate {
         }
         let answer = self.carry(client, request, route, reply, observed).await;
         if let Some(upstream) = route.link.current_of(client) {
-            upstream.resubscribe(own).await;
+            upstream.resubscribe(&own).await;
         }
         answer
     }
