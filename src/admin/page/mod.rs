@@ -114,18 +114,11 @@ pub struct PageOptions {
 
 /// The page of one instance.
 pub struct Page {
-    status: Box<dyn Fn() -> Status + Send + Sync>,
-    registry: Arc<Registry>,
-    aggregate: Arc<StreamableHttp<Aggregate>>,
-    operator: Operator,
-    calls: Arc<CallLog>,
-    reloads: Arc<Reloads>,
-    logs: PathBuf,
+    /// Without the token, which `access` has.
+    options: PageOptions,
     access: Access,
     /// Calls that this page may make.
     permits: Arc<Semaphore>,
-    tracker: TaskTracker,
-    stop: CancellationToken,
 }
 
 impl Page {
@@ -134,35 +127,9 @@ impl Page {
     /// # Errors
     ///
     /// The system has no random bytes for its secrets.
-    pub fn new(options: PageOptions) -> Result<Arc<Self>, getrandom::Error> {
-        let PageOptions {
-            port,
-            status,
-            registry,
-            aggregate,
-            operator,
-            calls,
-            reloads,
-            logs,
-            token,
-            tracker,
-            stop,
-        } = options;
-        let access = Access::new(port, token)?;
-        let permits = Arc::new(Semaphore::new(MOST_CALLS));
-        Ok(Arc::new(Self {
-            status,
-            registry,
-            aggregate,
-            operator,
-            calls,
-            reloads,
-            logs,
-            access,
-            permits,
-            tracker,
-            stop,
-        }))
+    pub fn new(mut options: PageOptions) -> Result<Arc<Self>, getrandom::Error> {
+        let access = Access::new(options.port, options.token.take())?;
+        Ok(Arc::new(Self { options, access, permits: Arc::new(Semaphore::new(MOST_CALLS)) }))
     }
 
     /// Whether an address is the page's.
@@ -192,7 +159,7 @@ impl Page {
             _ => self.access.check_token(&parts.headers)?,
         }
         let frame = self.frame();
-        let status = || (self.status)();
+        let status = || (self.options.status)();
         let page = match path {
             "" => {
                 let status = status();
@@ -205,7 +172,7 @@ impl Page {
                     server: query.get("server").unwrap_or_default(),
                     page: query.page(),
                 };
-                view::tools(&frame, wish, &tools::find(&self.registry.catalogue(), wish))
+                view::tools(&frame, wish, &tools::find(&self.options.registry.catalogue(), wish))
             }
             "tool" => {
                 let tool = self.tool(query.get("name"))?;
@@ -221,9 +188,9 @@ impl Page {
                 if !server.is_empty() {
                     find_server(&status(), server)?;
                 }
-                view::calls(&frame, server, &calls::find(&self.calls, server, query.page()))
+                view::calls(&frame, server, &calls::find(&self.options.calls, server, query.page()))
             }
-            "gateway" => view::gateway(&frame, &status(), &self.reloads.newest_first()),
+            "gateway" => view::gateway(&frame, &status(), &self.options.reloads.newest_first()),
             // Forms lead there; who asks for it by its address wants what was before.
             "call" => return Ok(Answer::Go { to: format!("{ROOT}/tools"), cookie: None }),
             "sign-in" | "sign-out" => return Ok(Answer::Go { to: ROOT.to_owned(), cookie: None }),
@@ -287,15 +254,15 @@ impl Page {
 
     fn tool(&self, name: Option<&str>) -> Result<Tool, Refusal> {
         let name = name.unwrap_or_default();
-        tools::one(&self.registry.catalogue(), name)
+        tools::one(&self.options.registry.catalogue(), name)
             .ok_or_else(|| Refusal::NotFound("there is no such tool, or it has gone a moment ago".to_owned()))
     }
 
     async fn server(&self, frame: &Frame<'_>, status: &Status, name: &str) -> Result<maud::Markup, Refusal> {
         let server = find_server(status, name)?;
         let wish = Wish { server: name, ..Wish::default() };
-        let tools = tools::find(&self.registry.catalogue(), wish);
-        let mut calls = calls::find(&self.calls, name, 1);
+        let tools = tools::find(&self.options.registry.catalogue(), wish);
+        let mut calls = calls::find(&self.options.calls, name, 1);
         calls.items.truncate(CALLS_OF_A_SERVER);
         let log = self.tail(log_name(name)).await?;
         Ok(view::server(frame, server, &tools, &calls, &log))
@@ -312,7 +279,7 @@ impl Page {
     }
 
     async fn tail(&self, name: &str) -> Result<log::Tail, Refusal> {
-        let read = log::tail(&self.logs, name).await;
+        let read = log::tail(&self.options.logs, name).await;
         read.map_err(|error| Refusal::Failed(format!("the log cannot be read: {error}")))
     }
 
@@ -351,9 +318,9 @@ impl Page {
     /// Makes the call in a task: when the browser goes away, the call is cancelled and its session closed in order.
     async fn carry(&self, tool: String, arguments: String) -> Result<Called, Refusal> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| Refusal::Busy)?;
-        let (aggregate, cancelled) = (Arc::clone(&self.aggregate), self.stop.child_token());
+        let (aggregate, cancelled) = (Arc::clone(&self.options.aggregate), self.options.stop.child_token());
         let _cancel = cancelled.clone().drop_guard();
-        let call = self.tracker.spawn(async move {
+        let call = self.options.tracker.spawn(async move {
             let called = call::call(aggregate, &tool, &arguments, cancelled).await;
             drop(permit);
             called
@@ -363,8 +330,9 @@ impl Page {
 
     /// Starts, stops or restarts a server, and waits for a while for the end of it.
     async fn operate(&self, server: &str, operation: Operation) -> Result<(), Refusal> {
-        let (operator, name, stop) = (self.operator.clone(), server.to_owned(), self.stop.clone());
-        let operating = self.tracker.spawn(stop.run_until_cancelled_owned(async move {
+        let (operator, name, stop) =
+            (self.options.operator.clone(), server.to_owned(), self.options.stop.clone());
+        let operating = self.options.tracker.spawn(stop.run_until_cancelled_owned(async move {
             match operation {
                 Operation::Start => operator.start(&name).await,
                 Operation::Stop => operator.stop(&name).await,
