@@ -5,75 +5,22 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::support::definitions::{built_in, example, remote, with};
-use super::support::mcp_client::{EventStream, Http};
+use super::support::mcp_client::Http;
 use super::support::optional::Through;
-use super::support::sidegate::Builder;
+use super::support::watched::Watched;
 use super::support::{McpClient, Sidegate, Upstream, eventually, leaks, within};
 
 const CHANGED: &str = "notifications/tools/list_changed";
-const OTHERS: [&str; 2] = ["notifications/prompts/list_changed", "notifications/resources/list_changed"];
 
-/// An instance with servers that nobody touches, and a client that hears of changes.
-struct Watched {
-    sidegate: Sidegate,
-    client: McpClient,
-    stream: EventStream,
-}
-
-impl Watched {
-    async fn start(builder: Builder) -> Self {
-        let sidegate = builder.wait_for_servers().start().await;
-        let client = McpClient::connect(sidegate.url()).await;
-        let stream = client.listen().await;
-        Self { sidegate, client, stream }
-    }
-
-    /// Waits until it is said that the tools have changed; gives the names as they are then.
-    ///
-    /// A second message for the change before would come here, when the list is still the old one.
-    async fn changed(&mut self) -> Vec<String> {
-        let method = self.next_change().await;
-        assert_eq!(method.as_deref(), Some(CHANGED));
-        self.client.tool_names().await
-    }
-
-    /// Ends the session: its stream must not hold another message.
-    async fn nothing_more(mut self) {
-        assert!(self.client.delete().await.is_success());
-        assert_eq!(self.next_change().await, None, "a change was told twice");
-    }
-
-    /// The next message. Said of the change before, once each, may come first that prompts and resources have changed.
-    async fn next_change(&mut self) -> Option<String> {
-        let mut others = Vec::new();
-        loop {
-            let method = self.stream.next_message().await?.envelope().method?;
-            if !OTHERS.contains(&method.as_str()) || others.contains(&method) {
-                return Some(method);
-            }
-            others.push(method);
-        }
-    }
-
-    /// The process of a server that is `everything`.
-    async fn pid(&self, prefix: &str) -> u64 {
-        self.structured(&format!("x_{prefix}_pid"), json!({})).await["pid"].as_u64().unwrap()
-    }
-
-    async fn structured(&self, tool: &str, arguments: Value) -> Value {
-        self.client.call(tool, arguments).await.value()["structuredContent"].clone()
-    }
-
-    /// The process of a server that may be on its way.
-    async fn pid_when_back(&self, prefix: &str) -> u64 {
-        let tool = format!("x_{prefix}_pid");
-        eventually("the server's return", async || {
-            let answer = self.client.call(&tool, json!({})).await;
-            let result: Value = serde_json::from_str(answer.envelope().result?.get()).unwrap();
-            result["structuredContent"]["pid"].as_u64()
-        })
-        .await
-    }
+/// The process of a server that may be on its way.
+async fn pid_when_back(client: &McpClient, prefix: &str) -> u64 {
+    let tool = format!("x_{prefix}_pid");
+    eventually("the server's return", async || {
+        let answer = client.call(&tool, json!({})).await;
+        let result: Value = serde_json::from_str(answer.envelope().result?.get()).unwrap();
+        result["structuredContent"]["pid"].as_u64()
+    })
+    .await
 }
 
 fn count(names: &[String], prefix: &str) -> usize {
@@ -205,7 +152,7 @@ async fn a_server_that_is_removed_and_comes_back_at_once_starts_afresh() {
     let text = with(example("everything", &[]), "toolPrefix: again");
     watched.sidegate.remove_definition("near");
     watched.sidegate.write_definition("near", &text);
-    watched.pid_when_back("again").await;
+    pid_when_back(&watched.client, "again").await;
     // Whether both events were seen as one or as two: one process is left in the end.
     let servers = || {
         let mut processes = leaks::processes(&watched.sidegate.tag);
@@ -313,7 +260,7 @@ async fn a_server_that_crashes_comes_back(
     let message = cut.error()["message"].to_string();
     assert!(message.contains("exited with code 7"), "{message}");
 
-    assert_ne!(watched.pid_when_back("near").await, pid);
+    assert_ne!(pid_when_back(&watched.client, "near").await, pid);
     assert_eq!(count(&watched.client.tool_names().await, "x_near_"), 24);
     assert_eq!(watched.pid("other").await, other);
     watched.nothing_more().await;
@@ -332,8 +279,8 @@ async fn sessions_outlive_the_gateway(#[values(Through::Embedded, Through::Agent
     let gateway = watched.sidegate.ready.gateway.pid.unwrap();
     let gateway = rustix::process::Pid::from_raw(gateway.cast_signed()).unwrap();
     rustix::process::kill_process(gateway, rustix::process::Signal::KILL).unwrap();
-    assert_eq!(watched.pid_when_back("near").await, pid);
-    assert_eq!(watched.pid_when_back("far").await, watched.pid("far").await);
+    assert_eq!(pid_when_back(&watched.client, "near").await, pid);
+    assert_eq!(pid_when_back(&watched.client, "far").await, watched.pid("far").await);
 
     // The GET streams of the servers' sessions are open again, too.
     let mut names = (0..).map(|n| format!("late_{n}"));

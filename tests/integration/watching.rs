@@ -10,11 +10,9 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::support::definitions::{built_in, example, remote, spec, with};
-use super::support::mcp_client::{EventStream, Http};
-use super::support::sidegate::Builder;
+use super::support::mcp_client::Http;
+use super::support::watched::Watched;
 use super::support::{McpClient, Sidegate, Upstream, eventually, leaks, within};
-
-const CHANGED: &str = "notifications/tools/list_changed";
 
 fn directory(sidegate: &Sidegate) -> PathBuf {
     sidegate.config_dir().join("mcpservers")
@@ -25,38 +23,11 @@ fn server(prefix: &str) -> String {
     with(example("everything", &[]), &format!("toolPrefix: {prefix}"))
 }
 
-struct Watched {
-    sidegate: Sidegate,
-    client: McpClient,
-    stream: EventStream,
-}
-
-impl Watched {
-    async fn start(builder: Builder) -> Self {
-        let sidegate = builder.wait_for_servers().start().await;
-        let client = McpClient::connect(sidegate.url()).await;
-        let stream = client.listen().await;
-        Self { sidegate, client, stream }
-    }
-
-    async fn pid(&self, prefix: &str) -> String {
-        self.client.call(&format!("x_{prefix}_pid"), json!({})).await.text()
-    }
-
-    /// Waits for the one message of one change, after which all tools begin like this.
-    async fn renamed_to(&mut self, prefix: &str) {
-        self.stream.expect(CHANGED).await;
-        let names = self.client.tool_names().await;
-        let begin = format!("x_{prefix}_");
-        assert!(names.len() == 24 && names.iter().all(|name| name.starts_with(&begin)), "{names:?}");
-    }
-
-    async fn nothing_more(mut self) {
-        assert!(self.client.delete().await.is_success());
-        while let Some(message) = self.stream.next_message().await {
-            assert_ne!(message.envelope().method.as_deref(), Some(CHANGED), "a change was told twice");
-        }
-    }
+/// Waits for the one message of one change, after which all tools begin like this.
+async fn renamed_to(watched: &mut Watched, prefix: &str) {
+    let names = watched.changed().await;
+    let begin = format!("x_{prefix}_");
+    assert!(names.len() == 24 && names.iter().all(|name| name.starts_with(&begin)), "{names:?}");
 }
 
 #[tokio::test]
@@ -74,7 +45,7 @@ async fn however_an_editor_writes_it_is_one_change_of_one_server() {
         tokio::task::yield_now().await;
     }
     drop(open);
-    watched.renamed_to("truncated").await;
+    renamed_to(&mut watched, "truncated").await;
 
     // vim: a probe, the old file moved aside, the new one written in its place, the old one removed.
     fs_err::write(beside("4913"), "").unwrap();
@@ -82,7 +53,7 @@ async fn however_an_editor_writes_it_is_one_change_of_one_server() {
     fs_err::rename(&file, beside("near.yaml~")).unwrap();
     fs_err::write(&file, server("vim")).unwrap();
     fs_err::remove_file(beside("near.yaml~")).unwrap();
-    watched.renamed_to("vim").await;
+    renamed_to(&mut watched, "vim").await;
 
     // emacs: a lock that leads nowhere, a backup that is a copy, the file written over.
     symlink("user@host.1:2", beside(".#near.yaml")).unwrap();
@@ -91,12 +62,12 @@ async fn however_an_editor_writes_it_is_one_change_of_one_server() {
     fs_err::write(&file, server("emacs")).unwrap();
     fs_err::remove_file(beside("#near.yaml#")).unwrap();
     fs_err::remove_file(beside(".#near.yaml")).unwrap();
-    watched.renamed_to("emacs").await;
+    renamed_to(&mut watched, "emacs").await;
 
     // Most others: a new file, renamed into place.
     fs_err::write(beside(".near.yaml.swp"), server("renamed")).unwrap();
     fs_err::rename(beside(".near.yaml.swp"), &file).unwrap();
-    watched.renamed_to("renamed").await;
+    renamed_to(&mut watched, "renamed").await;
 
     assert_eq!(watched.pid("renamed").await, pid, "it was started again");
     watched.nothing_more().await;
@@ -120,7 +91,7 @@ async fn the_next_generation_of_a_config_map_is_read() {
     symlink("..2025_02", at("..data_tmp")).unwrap();
     fs_err::rename(at("..data_tmp"), at("..data")).unwrap();
     fs_err::remove_dir_all(at("..2025_01")).unwrap();
-    watched.renamed_to("second").await;
+    renamed_to(&mut watched, "second").await;
     assert_eq!(watched.pid("second").await, pid);
     watched.nothing_more().await;
 }
@@ -142,9 +113,9 @@ async fn a_directory_behind_a_link_can_be_exchanged() {
     generation("two", &server("second"));
     symlink("two", config.join("next")).unwrap();
     fs_err::rename(config.join("next"), config.join("mcpservers")).unwrap();
-    watched.renamed_to("second").await;
+    renamed_to(&mut watched, "second").await;
     fs_err::write(config.join("two/near.yaml"), server("third")).unwrap();
-    watched.renamed_to("third").await;
+    renamed_to(&mut watched, "third").await;
     assert_eq!(watched.pid("third").await, pid);
     watched.nothing_more().await;
 }
@@ -246,7 +217,7 @@ async fn a_file_that_is_too_much_is_refused(#[case] text: String, #[case] why: &
     watched.sidegate.wait_for_stderr("the last good definition stays in use").await;
     assert_eq!(watched.pid("near").await, pid);
     watched.sidegate.write_definition("near", &server("mended"));
-    watched.renamed_to("mended").await;
+    renamed_to(&mut watched, "mended").await;
     assert_eq!(watched.pid("mended").await, pid);
 }
 
@@ -262,7 +233,7 @@ async fn a_file_that_cannot_be_read_changes_nothing() {
     assert_eq!(watched.pid("near").await, pid);
     fs_err::remove_dir(&file).unwrap();
     watched.sidegate.write_definition("near", &server("back"));
-    watched.renamed_to("back").await;
+    renamed_to(&mut watched, "back").await;
     assert_eq!(watched.pid("back").await, pid);
     watched.nothing_more().await;
 }

@@ -20,6 +20,7 @@ pub(crate) mod sidegate;
 pub(crate) mod sse;
 pub(crate) mod stdio_client;
 pub(crate) mod upstream;
+pub(crate) mod watched;
 
 mod tests;
 
