@@ -375,9 +375,12 @@ async fn an_idle_session_expires_and_one_in_use_does_not() {
     let idle = open(&server, "{}").await;
     let used = open(&server, "{}").await;
     let _stream = Arc::clone(&server).handle(request(Method::GET, Some(&used), "")).await;
-    while server.session_count() > 1 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let expiring = async {
+        while server.session_count() > 1 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3600), expiring).await.expect("it never expires");
     assert_eq!(*server.endpoint().closed.lock().unwrap(), [idle]);
 }
 
