@@ -6,10 +6,10 @@ use crate::config::Described;
 const EVERYTHING: &str = "\
 listen: '[::1]:0'
 gateway: {mode: embedded, version: 1.3.1, binary: bin/agw, mirror: 'https://m/', ports: {data: 1, admin: 2, stats: 3, readiness: 4},
-      frontendPolicies: {accessLog: {add: {token: hunter22, path: request.path}}}, logLevel: warn}
+          frontendPolicies: {accessLog: {add: {token: hunter22, path: request.path}}}, logLevel: warn}
 upstreamUrl: http://127.0.0.1:15000
 aggregator: {prefix: y, exposure: meta, managementTools: full, tokenFile: token, allowedHosts: [a.example], allowedOrigins: ['https://a.example:8443'],
-         maxSessions: 7, sessionIdle: 90m, maxBody: 1MiB}
+             maxSessions: 7, sessionIdle: 90m, maxBody: 1MiB}
 telemetry: {endpoint: 'http://u:hunter22@otel:4317', protocol: http/protobuf, gatewaySpans: true, callIds: false}
 redact: [ACCOUNT]
 drain: 500ms
@@ -19,10 +19,10 @@ drain: 500ms
 const DEFAULTS: &str = "\
 listen: 127.0.0.1:8090
 gateway: {mode: auto, version: 1.2.1, binary: \"\", mirror: \"\", ports: {data: 0, admin: 0, stats: 0, readiness: 0},
-      frontendPolicies: {}, logLevel: info}
+          frontendPolicies: {}, logLevel: info}
 upstreamUrl: \"\"
 aggregator: {prefix: x, exposure: direct, managementTools: read, tokenFile: \"\", allowedHosts: [], allowedOrigins: [],
-         maxSessions: 1024, sessionIdle: 1h, maxBody: 4MiB}
+             maxSessions: 1024, sessionIdle: 1h, maxBody: 4MiB}
 telemetry: {endpoint: \"\", protocol: grpc, gatewaySpans: false, callIds: true}
 redact: []
 drain: 10s
