@@ -3,7 +3,7 @@
 use std::error::Error;
 
 /// An error with everything behind it: `what: why: because`.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(source) = cause {
@@ -11,4 +11,14 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
         cause = source.source();
     }
     text
+}
+
+/// The text of the innermost error alone: the outer ones of HTTP libraries say "client error", or where a request went, with
+/// its query.
+pub fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }

@@ -32,6 +32,10 @@
 //! | [`environment`] | a snapshot of environment variables | |
 //! | [`jsonc`] | JSON with comments: where strings and comments end | what it says |
 //! | [`glob`] | patterns for names | whose names they are |
+//! | `tls` | TLS as a client, by the certificates of the system | who is dialled |
+//! | `yaml` | YAML with the place of every value, and edits that leave the rest as it is | what the values mean |
+//! | [`error`] | errors as text | |
+//! | `sync` | locks | |
 //!
 //! # The life of a tool call
 //!
@@ -64,7 +68,7 @@ pub mod binary_resolver;
 pub mod bridge;
 pub mod config;
 pub mod environment;
-mod error;
+pub mod error;
 pub mod example_server;
 pub mod gateway;
 pub mod glob;

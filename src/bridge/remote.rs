@@ -12,7 +12,7 @@ use reqwest::redirect::Policy;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use crate::error::chain;
+use crate::error::{chain, root_cause};
 use crate::outbound::Proxies;
 use crate::wire::rpc::RpcError;
 use crate::wire::server::Body;
@@ -152,15 +152,6 @@ fn remove_hop(headers: &mut HeaderMap) {
     for name in named.iter().chain(&HOP) {
         headers.remove(name);
     }
-}
-
-/// The innermost error's text: the outer ones say where the request went, query included.
-pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 /// A server could not be asked.

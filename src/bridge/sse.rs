@@ -18,7 +18,8 @@ use url::Url;
 
 use super::MAX_MESSAGE;
 use super::pending::{Pending, opened};
-use super::remote::{RemoteTarget, Web, failed, json_body, refusal, root_cause};
+use super::remote::{RemoteTarget, Web, failed, json_body, refusal};
+use crate::error::root_cause;
 use crate::wire::message::Message;
 use crate::wire::rpc::RpcError;
 use crate::wire::server::{Opened, Reply, RequestContext, SessionHandle};

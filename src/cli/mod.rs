@@ -43,6 +43,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use sidegate::config::dirs;
 use sidegate::environment::Environment;
+use sidegate::error::chain;
 
 /// One MCP endpoint over all of your MCP servers.
 #[derive(Debug, Parser)]
@@ -169,14 +170,8 @@ struct Failure {
 
 impl Failure {
     /// A failure with an error and everything behind it.
-    fn new(exit: Exit, error: impl std::error::Error) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(source) = cause {
-            message = format!("{message}: {source}");
-            cause = source.source();
-        }
-        Self { exit, message, hint: None }
+    fn new(exit: Exit, error: impl std::error::Error + 'static) -> Self {
+        Self { exit, message: chain(&error), hint: None }
     }
 
     /// A failure in our own words.

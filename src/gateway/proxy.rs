@@ -1,7 +1,6 @@
 //! One call.
 
 use std::error::Error;
-use std::fmt::Write as _;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -15,6 +14,7 @@ use super::headers::remove_hop_by_hop;
 use super::pool::{Backend, Connection};
 use super::route::{Route, Target, Upstream};
 use super::state::Gateway;
+use crate::error::chain;
 
 /// Answers one request on the data port.
 pub(super) async fn call(gateway: &Gateway, request: Request<Incoming>) -> Response<ResponseBody> {
@@ -84,18 +84,11 @@ enum Failure {
 
 impl Failure {
     fn body(&self) -> String {
-        let (stage, source): (_, &dyn Error) = match self {
+        let (stage, source): (_, &(dyn Error + 'static)) = match self {
             Self::Connect(error) => ("Connect", error),
             Self::Send(error) => ("SendRequest", error),
         };
-        let mut text = format!("upstream call failed: {stage}: {source}");
-        let mut cause = source.source();
-        while let Some(error) = cause {
-            // Writing to a string does not fail.
-            let _ = write!(text, ": {error}");
-            cause = error.source();
-        }
-        text
+        format!("upstream call failed: {stage}: {}", chain(source))
     }
 }
 

@@ -44,6 +44,8 @@ mod fixtures;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
+mod house;
+#[cfg(test)]
 mod isolation;
 #[cfg(test)]
 mod library;

@@ -9,6 +9,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
+use sidegate::error::root_cause;
 use sidegate::mcpserver::{Definition, Remote, Transport};
 use sidegate::wire::server::SESSION_ID;
 use sidegate::wire::version::ProtocolVersion;
@@ -93,7 +94,7 @@ async fn say_hello(client: &Client, remote: &Remote, method: Method) -> Result<S
     }
     let headers: HeaderMap = remote.headers.iter().cloned().collect();
     let answer = request.headers(headers.clone()).send().await.map_err(|error| {
-        let cause = innermost(&error.without_url());
+        let cause = root_cause(&error.without_url());
         (
             format!("{place} was connected, and does not answer: {cause}"),
             "is it an HTTP server, and http or https as the URL says?".to_owned(),
@@ -176,12 +177,4 @@ fn client() -> Result<Client, Failure> {
         .redirect(Policy::none())
         .build()
         .map_err(|error| Failure::new(Exit::Failed, error))
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

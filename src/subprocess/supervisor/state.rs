@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::tree::{Ending, SpawnError};
+use crate::error::chain;
 
 /// An error of the caller's own code.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -141,13 +142,7 @@ pub enum Failure {
 impl Failure {
     /// The failure and all its causes, in one line.
     pub fn report(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        text
+        chain(self)
     }
 
     /// The last lines that the child printed.

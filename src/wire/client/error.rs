@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, StatusCode, header};
 
+use crate::error::root_cause;
 use crate::wire::message::ParseError;
 use crate::wire::sse::DecodeError;
 
@@ -82,15 +83,6 @@ impl ClientError {
             _ => None,
         }
     }
-}
-
-/// The innermost error's text: the outer ones of hyper only say "client error".
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 /// An HTTP answer with a status that is no success.
