@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use crate::Result;
 use crate::client::{Session, Target};
-use crate::path::{free_ports, write_definition};
+use crate::path::{Kind, free_ports, write_definition};
 use crate::process::Process;
 
 /// How much more than the baseline is too much, in hundredths.
@@ -48,14 +48,18 @@ impl Subject<'_> {
         for (name, size, calls) in [("small call", SMALL, CALLS), ("call of 256 KiB", LARGE, LARGE_CALLS)] {
             counts.insert(
                 format!("manager, {name}"),
-                self.price(calls, |calls| self.manager(1, calls, size)).await?,
+                self.price(calls, |calls| self.manager(Kind::Http, 1, calls, size)).await?,
+            );
+            counts.insert(
+                format!("manager, {name} to a stdio server"),
+                self.price(calls, |calls| self.manager(Kind::Stdio, 1, calls, size)).await?,
             );
             counts.insert(
                 format!("gateway, {name}"),
                 self.price(calls, |calls| self.gateway(calls, size)).await?,
             );
         }
-        let tool = self.price(TOOLS, |tools| self.manager(tools, 1, SMALL)).await?;
+        let tool = self.price(TOOLS, |tools| self.manager(Kind::Http, tools, 1, SMALL)).await?;
         counts.insert("manager, tool of a server taken into the catalogue".to_owned(), tool);
         Ok(counts)
     }
@@ -69,11 +73,15 @@ impl Subject<'_> {
         Ok((difference / (many - few) as f64).round())
     }
 
-    /// Sidegate with one server; its gateway is not counted.
-    async fn manager(&self, tools: usize, calls: usize, size: usize) -> Result<f64> {
+    /// Sidegate with one server; its gateway and its children are not counted.
+    async fn manager(&self, kind: Kind, tools: usize, calls: usize, size: usize) -> Result<f64> {
         let directory = tempfile::tempdir()?;
         let (upstream, url) = self.upstream(tools).await?;
-        write_definition(directory.path(), "bench", &json!({"type": "streamable-http", "url": url}))?;
+        let spec = match kind {
+            Kind::Http => json!({"type": "streamable-http", "url": url}),
+            Kind::Stdio => json!({"type": "stdio", "command": self.me, "args": ["upstream", "--stdio"]}),
+        };
+        write_definition(directory.path(), "bench", &spec)?;
         let mut command = Command::new(self.sidegate);
         // Not ephemeral: valgrind knows no pidfd_open, with which such an instance watches who has started it.
         command.args([

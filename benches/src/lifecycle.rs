@@ -18,23 +18,21 @@ use crate::process::{Process, memory, usage};
 pub(crate) struct Plan {
     /// How often each thing is done.
     pub(crate) times: usize,
-    /// Instances that are started at once, and how often.
-    pub(crate) starts: usize,
-    pub(crate) start_rounds: usize,
+    /// How many instances are started at once, and how often.
+    pub(crate) starts: &'static [(usize, usize)],
     pub(crate) servers: &'static [usize],
     pub(crate) sessions: &'static [usize],
 }
 
 impl Plan {
     pub(crate) fn quick() -> Self {
-        Self { times: 5, starts: 32, start_rounds: 1, servers: &[1, 10, 50], sessions: &[1, 10, 100] }
+        Self { times: 5, starts: &[(32, 1)], servers: &[1, 10, 50], sessions: &[1, 10, 100] }
     }
 
     pub(crate) fn full() -> Self {
         Self {
             times: 15,
-            starts: 32,
-            start_rounds: 5,
+            starts: &[(32, 5), (64, 20)],
             servers: &[1, 10, 100, 500],
             sessions: &[1, 10, 100, 1000],
         }
@@ -139,30 +137,12 @@ impl Subject<'_> {
             running.process.end().await?;
         }
 
-        let mut together = Vec::new();
-        let mut failures = 0;
-        for _ in 0..plan.start_rounds {
-            let begun = Instant::now();
-            let starting = (0..plan.starts)
-                .map(|_| async { self.start(&[("one".to_owned(), self.remote())], "servers").await });
-            let (started, failed): (Vec<_>, Vec<_>) =
-                join_all(starting).await.into_iter().partition(Result::is_ok);
-            together.push(millis(begun));
-            for error in failed.into_iter().filter_map(Result::err) {
-                eprintln!("a start failed: {error}");
-                failures += 1;
-            }
-            let ends = started.into_iter().filter_map(Result::ok).map(|running| running.process.end());
-            for ended in join_all(ends).await {
-                ended?;
-            }
+        for (at_once, rounds) in plan.starts.iter().copied() {
+            let (together, failures) = self.start_together(at_once, rounds).await?;
+            add(&format!("{at_once} starts at once, all ready"), "ms", together);
+            let failures = vec![f64::from(failures)];
+            add(&format!("failures in {} starts, {at_once} at once", at_once * rounds), "", failures);
         }
-        add(&format!("{} starts at once, all ready", plan.starts), "ms", together);
-        add(
-            &format!("failures in {} starts", plan.starts * plan.start_rounds),
-            "",
-            vec![f64::from(failures)],
-        );
 
         let many: Vec<_> = (0..20).map(|number| (format!("s{number}"), self.many_tools())).collect();
         let running = self.start(&many, "servers").await?;
@@ -197,6 +177,29 @@ impl Subject<'_> {
         drop(sessions);
         running.process.end().await?;
         Ok(figures)
+    }
+
+    /// Starts instances with one server each, all at once, and ends them. Gives how long each round took, and how many starts have
+    /// failed.
+    async fn start_together(&self, at_once: usize, rounds: usize) -> Result<(Vec<f64>, u32)> {
+        let (mut together, mut failures) = (Vec::new(), 0);
+        for _ in 0..rounds {
+            let begun = Instant::now();
+            let starting = (0..at_once)
+                .map(|_| async { self.start(&[("one".to_owned(), self.remote())], "servers").await });
+            let (started, failed): (Vec<_>, Vec<_>) =
+                join_all(starting).await.into_iter().partition(Result::is_ok);
+            together.push(millis(begun));
+            for error in failed.into_iter().filter_map(Result::err) {
+                eprintln!("a start failed: {error}");
+                failures += 1;
+            }
+            let ends = started.into_iter().filter_map(Result::ok).map(|running| running.process.end());
+            for ended in join_all(ends).await {
+                ended?;
+            }
+        }
+        Ok((together, failures))
     }
 
     async fn start(&self, definitions: &[(String, serde_json::Value)], wait: &str) -> Result<Running> {

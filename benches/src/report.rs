@@ -153,7 +153,8 @@ clients and whatever is in between share the machine, so compare figures of one 
 - *CPU*: seconds of CPU time, user and system, that everything in between needs for 10 000 calls, all of its processes counted;
   without the clients and without a remote server. A stdio server is a process of whoever starts it, so it is counted there.
 - *memory*: resident, of the same processes, at the end.
-- agentgateway by itself logs no calls; behind Sidegate it logs each, as it does by default.
+- agentgateway logs no calls, by itself as behind Sidegate, where that is the default.
+- Calls to a stdio server do not go through the embedded gateway ([decision 10](decisions/010-children-without-the-embedded-gateway.md)).
 - In front of the stdio server *direct* means one process for each client.
 ";
 
