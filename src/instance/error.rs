@@ -182,9 +182,9 @@ impl StartError {
             Self::FrontendPolicies { .. } => Some(
                 "wait for agentgateway with --gateway agentgateway, or leave gateway.frontendPolicies out",
             ),
-            Self::ConfigDir { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => Some(
-                "a directory is expected there: move the file away, or give another directory with --config-dir",
-            ),
+            Self::ConfigDir { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+                Some("give another directory with --config-dir, or move away what is there in its place")
+            }
             Self::ConfigDir { .. } => Some("give another directory with --config-dir"),
             Self::Gateway(failure) => match &**failure {
                 Failure::Spawn(_) => Some("is SIDEGATE_HELPER, where it is set, this version of sidegate?"),

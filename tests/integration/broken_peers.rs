@@ -30,7 +30,7 @@ const TOOLS: &[(&str, &str, &str)] = &[
     (
         "wrong_id",
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":\"ID\",\"result\":{}}",
-        "the server answered request",
+        "the server answered something else than request",
     ),
     (
         "wrong_id_in_a_stream",

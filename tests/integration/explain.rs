@@ -77,9 +77,9 @@ async fn an_id_that_is_not_known_says_what_is() {
     let sidegate = Sidegate::builder().start().await;
     let unknown = explain(&sidegate, "0af7651916cd43dd8448eb211c80319c", &[]).await;
     assert_eq!(unknown.status.code(), Some(1));
-    assert!(unknown.stderr.contains("1024 calls at most"), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("the last 1024 calls"), "{}", unknown.stderr);
     let wrong = explain(&sidegate, "abc", &[]).await;
-    assert_eq!(wrong.status.code(), Some(1));
+    assert_eq!(wrong.status.code(), Some(2));
     assert!(wrong.stderr.contains("an id is 32 digits"), "{}", wrong.stderr);
     let none = Sidegate::builder().command(&["explain", "0af7651916cd43dd8448eb211c80319c"]).await;
     assert_eq!(none.status.code(), Some(5));

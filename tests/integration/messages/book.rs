@@ -55,7 +55,11 @@ impl Chapter {
     }
 
     fn said_by(&mut self, when: &str, place: &Builder, typed: &str, ended: &Ended) {
-        let said = format!("{}{}", ended.stdout, complaints(&ended.stderr));
+        let complaints = complaints(&ended.stderr);
+        // What ends a command is told after the log, whose lines come from several tasks in any order.
+        let is_told = |line: &&str| !line.starts_with("WARN") && !line.starts_with("ERROR");
+        let told: String = complaints.split_inclusive('\n').filter(is_told).collect();
+        let said = format!("{}{told}", ended.stdout);
         let code = ended.status.code().map_or_else(|| ended.status.to_string(), |code| code.to_string());
         self.entry(when, &format!("$ {typed}\n{said}(exit {code})\n"), place);
     }

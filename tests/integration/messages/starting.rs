@@ -58,6 +58,9 @@ pub(super) async fn gateway() -> String {
             .file("gateway-faults", orders)
     };
     chapter.command("it ends before it is ready", &faulty("exit 7 no such luck"), &["serve"]).await;
+    let unused = place().env("SIDEGATE_GATEWAY_BINARY", "agentgateway");
+    let ended = unused.clone().start().await.stop().await;
+    chapter.logged("it is given, and the embedded one asked for", &unused, &ended.stderr, "gateway.binary");
     let elsewhere = Played::silent().await;
     let external =
         place().config("gateway: {frontendPolicies: {tcp: {}}}\n").env("SIDEGATE_GATEWAY_MODE", "external");

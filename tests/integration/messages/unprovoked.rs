@@ -76,6 +76,7 @@ const TEXTS: &[(&str, &[&str])] = &[
             "cannot listen on the {} port {}",
             "cannot watch the directory of the gateway configuration",
             "cannot accept",
+            "upstream call failed",
             "no connection",
             "no response",
             "events of the configuration's directory were lost",
@@ -99,6 +100,7 @@ const TEXTS: &[(&str, &[&str])] = &[
             "no gateway process has been prepared",
             "the gateway's configuration is no longer looked after",
             "gateway has not reloaded; writing its file once more",
+            "gateway configuration not in force",
             "the gateway refuses frontendPolicies: {}",
             "the gateway cannot be asked whether it takes the configuration",
         ],
@@ -179,6 +181,7 @@ const TEXTS: &[(&str, &[&str])] = &[
     (
         "Files that are laid out so, or changed by others at the same moment: tests beside src/mcpserver/edit.rs, operate.rs and project.rs.",
         &[
+            "{} is no table",
             "it is laid out in a way that cannot be edited without touching more",
             "MCP server '{}' not found",
             "MCP server '{}' is defined by {}, which is not written here: edit that file",

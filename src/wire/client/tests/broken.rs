@@ -8,7 +8,10 @@ async fn what_is_no_answer_is_an_error() {
     let session = open(&mut server).await;
     let foreign = r#"{"jsonrpc":"2.0","id":99,"result":{}}"#;
     let ((answer, _), ()) = tokio::join!(ask(&session), async { server.next().await.json(foreign) });
-    assert_eq!(answer.unwrap_err().to_string(), "the server answered request 2 with result 99");
+    assert_eq!(
+        answer.unwrap_err().to_string(),
+        "the server answered something else than request 2: result 99"
+    );
     let ((answer, _), ()) = tokio::join!(ask(&session), async { server.next().await.json("<html>") });
     assert!(matches!(answer, Err(ClientError::Message(_))), "{answer:?}");
     let ((answer, _), ()) = tokio::join!(ask(&session), async { server.next().await.status(202, "") });
