@@ -9,7 +9,7 @@ use sidegate::binary_resolver::{DEFAULT_VERSION, Releases, ResolveError, Resolve
 use sidegate::config::dirs;
 use sidegate::environment::Environment;
 use sidegate::telemetry::export::Telemetry;
-use sidegate::telemetry::{LogFormat, init_logging};
+use sidegate::telemetry::{Hush, LogFormat, init_logging};
 use tokio_util::sync::CancellationToken;
 
 use super::control::InstanceSelector;
@@ -156,7 +156,7 @@ fn log_level(file: &Path) -> String {
 }
 
 fn serve(file: PathBuf, environment: &Environment) -> Result<ExitCode, Failure> {
-    init_logging(LogFormat::Text, &log_level(&file), environment, &Telemetry::off());
+    init_logging(LogFormat::Text, &log_level(&file), environment, &Telemetry::off(), &Hush::default());
     let stop = CancellationToken::new();
     super::runtime()?.block_on(async {
         let mut signals = Signals::new()?;

@@ -8,7 +8,7 @@ use sidegate::environment::Environment;
 use sidegate::instance::{DefinitionsFrom, InstanceOptions, Network, StartError};
 use sidegate::mcpserver::{import, project_file};
 use sidegate::telemetry::export::{FLUSH, Telemetry};
-use sidegate::telemetry::{LogFormat, init_logging};
+use sidegate::telemetry::{Hush, LogFormat, init_logging};
 use url::Url;
 
 use super::control::InstanceSelector;
@@ -74,6 +74,11 @@ impl InstanceArguments {
         InstanceSelector::new(self.config_dir.clone(), self.runtime_dir.clone())
     }
 
+    /// Whether log lines are for people.
+    pub(super) fn logs_text(&self) -> bool {
+        self.log_format == OutputFormat::Text
+    }
+
     /// Whether nothing may be downloaded.
     pub(super) fn offline(&self) -> bool {
         self.offline
@@ -86,6 +91,7 @@ impl InstanceArguments {
         default: &str,
         ephemeral: bool,
         environment: &Environment,
+        hush: &Hush,
     ) -> Result<Telemetry, Failure> {
         let settings = self.settings(ephemeral, environment)?.telemetry;
         let telemetry = Telemetry::start(&settings, environment)
@@ -94,7 +100,7 @@ impl InstanceArguments {
             OutputFormat::Text => LogFormat::Text,
             OutputFormat::Json => LogFormat::Json,
         };
-        init_logging(format, default, environment, &telemetry);
+        init_logging(format, default, environment, &telemetry, hush);
         telemetry.warn();
         Ok(telemetry)
     }

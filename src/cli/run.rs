@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use sidegate::environment::Environment;
 use sidegate::instance::Instance;
+use sidegate::telemetry::Hush;
 use sidegate::telemetry::export::Telemetry;
 use tokio::process::{Child, Command};
 
@@ -47,7 +48,7 @@ pub(super) struct RunArguments {
 pub(super) fn run(arguments: &RunArguments, environment: &Environment) -> ExitCode {
     let ran = super::runtime().and_then(|runtime| {
         let code = runtime.block_on(async {
-            let telemetry = arguments.instance.telemetry("warn", true, environment)?;
+            let telemetry = arguments.instance.telemetry("warn", true, environment, &Hush::default())?;
             let code = run_command(arguments, environment, &telemetry).await;
             flush(&telemetry).await;
             code

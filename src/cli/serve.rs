@@ -9,11 +9,13 @@ use std::time::Duration;
 use clap::ValueEnum;
 use sidegate::environment::Environment;
 use sidegate::instance::Instance;
-use sidegate::reconciler::Statuses;
+use sidegate::reconciler::{STATES, Statuses};
+use sidegate::telemetry::Hush;
 use sidegate::telemetry::export::Telemetry;
 
 use super::instance::{InstanceArguments, ProjectArguments, flush, start_failure};
 use super::output::{say, say_error};
+use super::servers::note;
 use super::signals::{Ask, Signals};
 use super::table::table;
 use super::{Exit, Failure, OutputFormat};
@@ -64,8 +66,10 @@ pub(super) fn run(arguments: ServeArguments, environment: &Environment) -> Resul
     let socket = passed_socket()?;
     let runtime = super::runtime()?;
     let code = runtime.block_on(async {
-        let telemetry = arguments.instance.telemetry("info", arguments.ephemeral, environment)?;
-        let code = serve(arguments, socket, environment, &telemetry).await;
+        let hush = Hush::new(STATES);
+        hush.set(is_watched(&arguments));
+        let telemetry = arguments.instance.telemetry("info", arguments.ephemeral, environment, &hush)?;
+        let code = serve(arguments, socket, environment, &telemetry, &hush).await;
         flush(&telemetry).await;
         code
     });
@@ -93,6 +97,7 @@ async fn serve(
     socket: Option<TcpListener>,
     environment: &Environment,
     telemetry: &Telemetry,
+    hush: &Hush,
 ) -> Result<ExitCode, Failure> {
     let mut signals = Signals::new()?;
     let had_terminal = std::io::stdin().is_terminal();
@@ -119,12 +124,16 @@ async fn serve(
     };
     let ended = tokio::select! {
         said = say_ready(&instance, &arguments) => match said {
-            Ok(()) => Ok(next_end(&mut signals, had_terminal, &rescan).await),
+            Ok(()) => {
+                hush.set(false);
+                Ok(next_end(&mut signals, had_terminal, &rescan).await)
+            }
             // Nobody knows of it, so nobody will end it.
             Err(failure) => Err(failure),
         },
         ask = next_end(&mut signals, had_terminal, &rescan) => Ok(ask),
     };
+    hush.set(is_watched(&arguments));
     if let Ok(ask) = &ended {
         say_error(&format!("stopping: {ask}"));
     }
@@ -143,6 +152,13 @@ async fn serve(
             Err(Failure::text(Exit::Interrupted, format!("ended at once, by a second signal ({ask})")))
         }
     }
+}
+
+/// Whether a person sees what is said and what is logged in one place: the first screen, and the last one, are then kept free
+/// of lines that say the same.
+fn is_watched(arguments: &ServeArguments) -> bool {
+    let is_text = arguments.output == OutputFormat::Text && arguments.instance.logs_text();
+    is_text && std::io::stdout().is_terminal() && std::io::stderr().is_terminal()
 }
 
 /// Waits for a signal that ends us. SIGHUP does where there was a terminal; otherwise it calls `rescan`.
@@ -205,15 +221,24 @@ fn unsettled(instance: &Instance) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
+/// The servers, and below them what is wrong with each: a reason is too long for a cell.
 fn server_table(statuses: &Statuses, definitions: &Path) -> String {
-    // Cells are narrow: files are named as they stand in the directory of definitions.
+    // Files are named as they stand in the directory of definitions.
     let directory = format!("{}/", definitions.display());
-    let rows = statuses.iter().map(|(name, status)| {
-        let reason = status.state.reason().or(status.stale.as_deref()).unwrap_or_default();
-        let reason = reason.replace(&directory, "").replace('\n', "; ");
-        [name.to_string(), status.state.to_string(), status.tools.to_string(), reason]
+    let rows = statuses
+        .iter()
+        .map(|(name, status)| [name.to_string(), status.state.to_string(), status.tools.to_string()]);
+    let table = table(["SERVER", "STATE", "TOOLS"], rows);
+    let reasons = statuses.iter().filter_map(|(name, status)| {
+        let what = match status.state.reason() {
+            Some(_) => format!("{name} is {}", status.state),
+            None => format!("{name} runs as it was before its file became wrong"),
+        };
+        let reason = status.state.reason().or(status.stale.as_deref())?;
+        Some(format!("\n{}", note(&what, &reason.replace(&directory, ""))))
     });
-    table(["SERVER", "STATE", "TOOLS", ""], rows)
+    let reasons: String = reasons.collect();
+    if reasons.is_empty() { table } else { format!("{table}\n{reasons}") }
 }
 
 /// What to type next, for somebody who has no servers yet.

@@ -11,6 +11,7 @@ use rustix::process::Pid;
 use sidegate::config::Exposure;
 use sidegate::environment::Environment;
 use sidegate::instance::Instance;
+use sidegate::telemetry::Hush;
 use sidegate::telemetry::export::Telemetry;
 use sidegate::wire::client::Pool;
 use sidegate::wire::pipe::{PipeConfig, Stop, relay};
@@ -66,7 +67,7 @@ pub(super) struct StdioArguments {
 pub(super) fn run(arguments: &StdioArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let runtime = super::runtime()?;
     let code = runtime.block_on(async {
-        let telemetry = arguments.instance.telemetry("warn", true, environment)?;
+        let telemetry = arguments.instance.telemetry("warn", true, environment, &Hush::default())?;
         let code = serve(arguments, environment, &telemetry).await;
         flush(&telemetry).await;
         code

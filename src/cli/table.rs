@@ -5,10 +5,17 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 /// Names up to this length are never broken, in characters.
 const WHOLE_NAME: usize = 40;
 
+/// In fewer columns than these nothing is wrapped, in characters.
+const NARROWEST: u16 = 20;
+
 /// Columns with a head, without lines; cells are wrapped to the width of a terminal.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(head);
+    // A terminal that does not know its width has 0 columns.
+    if table.width().is_some_and(|width| width < NARROWEST) {
+        table.set_content_arrangement(ContentArrangement::Disabled);
+    }
     let mut longest = 0;
     for row in rows {
         longest = longest.max(row.first().map_or(0, |name| name.chars().count()));

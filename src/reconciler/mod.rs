@@ -55,7 +55,7 @@ pub use front::{Front, FrontGateway, Routes, Routing};
 pub use operator::{Done, OperateError, Operator};
 pub use retry::Retry;
 pub use route::Surroundings;
-pub use status::{LastError, ServerState, ServerStatus, Statuses};
+pub use status::{LastError, STATES, ServerState, ServerStatus, Statuses};
 
 /// What a reconciler works with.
 pub struct ReconcilerOptions {

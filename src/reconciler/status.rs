@@ -276,17 +276,20 @@ impl Board {
     }
 }
 
+/// The target of warnings about states of servers.
+pub const STATES: &str = "sidegate::reconciler::status";
+
 fn log(server: &ServerName, state: &ServerState, tools: usize) {
     match state {
         ServerState::Failed { reason, failures, retry_in }
         | ServerState::AuthRequired { reason, failures, retry_in } => {
             let seconds = retry_in.as_secs_f32();
-            warn!(%server, %state, failures, "{reason}; next try in {seconds:.1} s");
+            warn!(target: STATES, %server, %state, failures, "{reason}; next try in {seconds:.1} s");
         }
         ServerState::Degraded { reason }
         | ServerState::Invalid { reason }
         | ServerState::Unsupported { reason } => {
-            warn!(%server, %state, "{reason}");
+            warn!(target: STATES, %server, %state, "{reason}");
         }
         ServerState::Running | ServerState::Connected => info!(%server, tools, "{state}"),
         _ => info!(%server, "{state}"),

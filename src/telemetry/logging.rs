@@ -1,11 +1,13 @@
 //! Logging for the binary. The library only emits events; whoever embeds it decides what becomes of them.
 
 use std::io::{self, IsTerminal as _, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
-use tracing::Metadata;
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{FilterExt as _, FilterFn, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, FilterFn, dynamic_filter_fn, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -32,10 +34,41 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whether a person is being told something that log lines would stand between: lines that are no warnings are held back
+/// then, and warnings of which the person is told. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Hush {
+    is_on: Arc<AtomicBool>,
+    told: &'static str,
+}
+
+impl Hush {
+    /// Off; when it is on, warnings with the target `told` are held back as well.
+    pub fn new(told: &'static str) -> Self {
+        Self { is_on: Arc::default(), told }
+    }
+
+    /// Holds lines back from now on, or no more.
+    pub fn set(&self, is_on: bool) {
+        self.is_on.store(is_on, Ordering::Relaxed);
+    }
+
+    fn lets_pass(&self, metadata: &Metadata<'_>) -> bool {
+        let counts = *metadata.level() <= Level::WARN && metadata.target() != self.told;
+        counts || !self.is_on.load(Ordering::Relaxed)
+    }
+}
+
 /// Logs to stderr from now on: what [`LOG_VARIABLE`] says, else `default`, in the same syntax; without what may be a
-/// secret. The same lines are exported, where `telemetry` exports logs, and spans where it exports those. Once a process;
-/// later calls do nothing.
-pub fn init_logging(format: LogFormat, default: &str, environment: &Environment, telemetry: &Telemetry) {
+/// secret, and while `hush` is on without what is said otherwise. The same lines are exported, where `telemetry` exports logs, and
+/// spans where it exports those. Once a process; later calls do nothing.
+pub fn init_logging(
+    format: LogFormat,
+    default: &str,
+    environment: &Environment,
+    telemetry: &Telemetry,
+    hush: &Hush,
+) {
     let wanted = environment.get(LOG_VARIABLE).ok().flatten().unwrap_or(default);
     let (wanted, wrong) = match EnvFilter::try_new(wanted) {
         Ok(_) => (wanted, None),
@@ -54,6 +87,8 @@ pub fn init_logging(format: LogFormat, default: &str, environment: &Environment,
         LogFormat::Text => lines.with_target(false).boxed(),
         LogFormat::Json => lines.json().with_target(true).boxed(),
     };
+    let hush = hush.clone();
+    let passed = dynamic_filter_fn(move |metadata, _| hush.lets_pass(metadata));
     let records = telemetry.loggers().map(|loggers| {
         let records = OpenTelemetryTracingBridge::new(&loggers);
         records.with_filter(EnvFilter::new(wanted).and(filter_fn(is_ours)))
@@ -62,7 +97,7 @@ pub fn init_logging(format: LogFormat, default: &str, environment: &Environment,
         tracing_opentelemetry::layer().with_tracer(tracer).with_filter(filter_fn(is_lifecycle))
     });
     let initialised = tracing_subscriber::registry()
-        .with(lines.with_filter(EnvFilter::new(wanted).and(for_people())))
+        .with(lines.with_filter(EnvFilter::new(wanted).and(for_people()).and(passed)))
         .with(records)
         .with(spans)
         .try_init();

@@ -22,7 +22,7 @@ pub mod redact;
 pub mod sampler;
 pub mod trace_context;
 
-pub use logging::{LOG_VARIABLE, LogFormat, init_logging};
+pub use logging::{Hush, LOG_VARIABLE, LogFormat, init_logging};
 
 /// The target of the spans of what goes on besides calls: start, and reloads. They are for export, not for the log.
 pub const LIFECYCLE: &str = "sidegate::lifecycle";

@@ -5,8 +5,9 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
+use super::support::definitions::{built_in, remote, stdio};
 use super::support::sidegate::binary;
-use super::support::{McpClient, eventually, within};
+use super::support::{McpClient, Sidegate, eventually, within};
 
 #[tokio::test]
 async fn an_empty_home_is_enough() {
@@ -44,4 +45,47 @@ async fn an_empty_home_is_enough() {
     })
     .await;
     child.kill().await.unwrap();
+}
+
+/// What a terminal shows: every line, in its order.
+async fn screen(columns: u16, definitions: &[(&str, String)]) -> String {
+    let mut builder = Sidegate::builder().env("SIDEGATE_LISTEN", "127.0.0.1:0").env("CI", "true");
+    for (name, definition) in definitions {
+        builder = builder.definition(name, definition);
+    }
+    // The shell's own: it goes when there is nothing more to read.
+    let serve = format!(
+        "stty cols {columns}; SIDEGATE_CONFIG_DIR=config exec \"$SIDEGATE\" serve --gateway embedded"
+    );
+    let line = format!("exec script -qec '{serve}' /dev/null");
+    let begun = builder.env("SIDEGATE", binary()).begin_shell(&line);
+    begun.wait_for_stdout("Press Ctrl-C").await;
+    begun.signal(rustix::process::Signal::TERM);
+    begun.wait().await.stdout.replace('\r', "")
+}
+
+#[tokio::test]
+async fn the_first_screen_is_calm() {
+    if std::process::Command::new("script").arg("--version").output().is_err() {
+        return super::support::optional::skip("script", "there is no script(1) to make a terminal");
+    }
+    let broken = [
+        ("calc", built_in()),
+        ("docs", remote("http://127.0.0.1:9/mcp")),
+        ("time", stdio("./no/such/file", &[])),
+    ];
+    for columns in [0, 40, 200] {
+        let text = screen(columns, &broken).await;
+        let told: Vec<&str> = text.lines().take_while(|line| !line.contains("Press Ctrl-C")).collect();
+        assert!(
+            told[0].starts_with("Sidegate ") && told[0].contains(" is ready: http://127.0.0.1:"),
+            "{text}"
+        );
+        assert!(
+            told.contains(&"calc    running  7") && told.contains(&"docs    failed   0"),
+            "{columns}: {text}"
+        );
+        assert!(told.iter().any(|line| line.starts_with("docs is failed: ")), "{text}");
+        assert!(!text.contains("INFO") && !told.iter().any(|line| line.contains("WARN")), "{text}");
+    }
 }

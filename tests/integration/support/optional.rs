@@ -161,7 +161,7 @@ fn node_runs() -> bool {
 
 /// Says that a test did not run. Test runners hide what passing tests print, so the line also goes to the file that
 /// `SIDEGATE_TEST_SKIPS` names, which `scripts/test` prints at the end.
-fn skip(component: &str, reason: &str) {
+pub(crate) fn skip(component: &str, reason: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let line = format!("SKIPPED: {test} (no {component}: {reason})\n");
     let _ = std::io::stderr().write_all(line.as_bytes());

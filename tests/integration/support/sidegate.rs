@@ -199,6 +199,11 @@ impl Sidegate {
 }
 
 impl Begun {
+    /// Waits until stdout contains `text`.
+    pub(crate) async fn wait_for_stdout(&self, text: &str) {
+        within(&format!("`{text}` on stdout"), self.stdout.wait_for(|stdout| stdout.contains(text))).await;
+    }
+
     /// The first line that it prints on stdout.
     pub(crate) async fn first_line(&mut self) -> String {
         within("a line on stdout", self.stdout.first_line()).await.expect("stdout is open")
@@ -380,10 +385,15 @@ impl Builder {
 
     /// Runs a line of shell on these files, in which `$0` is the binary.
     pub(crate) async fn shell(self, line: &str) -> Ended {
+        self.begin_shell(line).wait().await
+    }
+
+    /// Starts a line of shell on these files, in which `$0` is the binary.
+    pub(crate) fn begin_shell(self, line: &str) -> Begun {
         let mut command = Command::new("sh");
         command.args(["-c", line]).arg(binary());
         let (child, stdout, stderr) = self.spawn_with(command);
-        Begun { tag: self.tag, child, stdout, stderr, directory: self.directory }.wait().await
+        Begun { tag: self.tag, child, stdout, stderr, directory: self.directory }
     }
 
     /// Starts another command of the binary on these files.
