@@ -96,7 +96,7 @@ fn text(call: &Call) -> String {
         lines.push(("  queue", format!("{}, until it could be sent", duration(call.queue_micros))));
         lines.push(("  upstream", format!("{}, until the answer", known(call.upstream_micros))));
         lines.push(("    first byte", known(call.first_byte_micros)));
-        lines.push(("    gateway", known(call.gateway_micros)));
+        lines.push(("    on the way", known(call.gateway_micros)));
         lines.push(("    server", known(call.server_micros)));
     }
     let mut text = pairs(lines);
@@ -143,7 +143,7 @@ fn hints(call: &Call) -> Vec<String> {
     }
     if call.server.is_some() && call.server_micros.is_none() {
         hints.push(
-            "how the time is shared between gateway and server is known of stdio servers only".to_owned(),
+            "how the time is shared between the way and the server is known of stdio servers only".to_owned(),
         );
     }
     hints

@@ -57,7 +57,7 @@ async fn a_call_is_explained_by_the_id_in_its_result(
     assert!(time("firstByteMicros") <= time("upstreamMicros"), "{call}");
 
     let text = explain(&sidegate, &id, &[]).await.stdout;
-    for part in ["tools/call x_near_pid", &id, &pid, "Generation", "gateway", "server"] {
+    for part in ["tools/call x_near_pid", &id, &pid, "Generation", "on the way", "server"] {
         assert!(text.contains(part), "{part}: {text}");
     }
 
