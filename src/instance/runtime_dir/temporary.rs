@@ -77,7 +77,7 @@ impl Drop for Temporary {
         if !self.removed
             && let Err(error) = remove(&self.path)
         {
-            warn!(directory = %self.path.display(), %error, "could not be removed");
+            warn!(directory = %self.path.display(), %error, "a directory that was to go away with its instance could not be removed");
         }
     }
 }

@@ -190,6 +190,10 @@ const TEXTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "A restart comes while a server is still starting, and whoever asked hears of the next session: tests/integration/operate.rs.",
+        &["it was given up", "the server is being restarted", "a session that was being opened does not end"],
+    ),
+    (
         "The system fails: no descriptors, no memory, no random bytes, no watches, a full disk; or root may do everything.",
         &[
             "the limit on open files stays as it is",
@@ -198,6 +202,7 @@ const TEXTS: &[(&str, &[&str])] = &[
             "the gateway at {} cannot be trusted",
             "instance.json cannot be written, so commands will not find this instance",
             "the runtime directory could not be cleared",
+            "a directory that was to go away with its instance could not be removed",
             "the runtime directory {} is not a directory of this user",
             "binding {} is not permitted",
             "none of {} ports offered for {} was free",
