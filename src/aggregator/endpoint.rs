@@ -91,11 +91,6 @@ impl Aggregate {
         &self.calls
     }
 
-    /// Whether `server` is in the catalogue.
-    pub fn has_server(&self, server: &ServerName) -> bool {
-        self.catalogue().server(server).is_some()
-    }
-
     /// Everyone who is connected.
     pub(super) fn clients(&self) -> &Clients {
         self.registry.clients()

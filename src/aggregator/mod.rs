@@ -19,9 +19,11 @@
 //! | `ledger` | who subscribed, which log level is wanted, whose task it is: what outlives sessions |
 //! | `context` | the trace context of a request, from the client and on to the server |
 //! | `call_id` | the id of a call in its result |
+//! | [`local`] | tools that no server offers, as the catalogue takes them |
 //! | `observed` | what is told of a call to whoever observes calls |
 //! | `request`, `route`, `relay` | one request: its parts, where it goes, its way there and back |
 //! | `subscriptions`, `logging`, `tasks`, `elicitations` | requests that servers and we answer together |
+//! | `level` | levels of log messages |
 //! | `template`, `uris` | which URIs a URI template gives; URIs in results |
 //!
 //! Invariants: names are looked up in a table, never split; a client gets what belongs to its own calls only; a call is

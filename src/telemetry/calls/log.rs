@@ -164,11 +164,6 @@ impl CallLog {
         live.iter().map(|(_, live)| live.snapshot()).collect()
     }
 
-    /// How many calls are under way.
-    pub fn count_under_way(&self) -> usize {
-        lock(&self.state).under_way.len()
-    }
-
     /// The last calls that have ended, oldest first; at most [`MOST_FINISHED`].
     pub fn finished(&self) -> Vec<CallRecord> {
         lock(&self.state).finished.iter().cloned().collect()

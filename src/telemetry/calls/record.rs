@@ -211,17 +211,6 @@ impl fmt::Display for Outcome {
     }
 }
 
-impl CallRecord {
-    /// The method as the value of a metric's attribute: those that the protocol does not have are one, however many clients
-    /// think up.
-    pub fn method_label(&self) -> &'static str {
-        match &self.method {
-            Cow::Borrowed(method) => method,
-            Cow::Owned(_) => "_OTHER",
-        }
-    }
-}
-
 /// `text`, or as much of it as is kept.
 pub fn kept(text: &str) -> Arc<str> {
     Arc::from(&text[..text.floor_char_boundary(LONGEST_TEXT)])
