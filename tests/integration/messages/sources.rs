@@ -132,7 +132,7 @@ impl Tokens<'_> {
         }
         if first == '\'' {
             // A character; else a lifetime.
-            let end = if rest.starts_with("'\\") { rest[2..].find('\'').map(|end| end + 3) } else { None };
+            let end = rest.strip_prefix("'\\").and_then(|rest| rest.find('\'')).map(|end| end + 3);
             let plain = rest.char_indices().nth(2).filter(|(_, c)| *c == '\'').map(|(at, _)| at + 1);
             self.at += end.or(plain).unwrap_or(1);
             return None;
