@@ -132,7 +132,8 @@ impl Tokens<'_> {
         }
         if first == '\'' {
             // A character; else a lifetime.
-            let end = rest.strip_prefix("'\\").and_then(|rest| rest.find('\'')).map(|end| end + 3);
+            let escaped = rest.strip_prefix("'\\").and_then(|escaped| escaped.find('\''));
+            let end = escaped.map(|end| end + 3);
             let plain = rest.char_indices().nth(2).filter(|(_, c)| *c == '\'').map(|(at, _)| at + 1);
             self.at += end.or(plain).unwrap_or(1);
             return None;
