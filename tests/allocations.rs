@@ -76,7 +76,8 @@ mod tests {
             registry.publish(Member { prefix: "far".to_owned(), link, offer, family: None }).await;
             let offered = Arc::clone(&registry) as Arc<dyn Offered>;
             let resource = Resource::builder_empty().build();
-            let metrics = Metrics::new(resource, Some(Temporality::Cumulative), offered).unwrap();
+            let metrics =
+                Metrics::new(resource, Some(Temporality::Cumulative), offered, Default::default()).unwrap();
             let observers = vec![Arc::clone(metrics.calls()) as Arc<dyn CallObserver>];
             let aggregate = Aggregate::new(registry, stop.clone())
                 .with_calls(CallLog::new(observers, false))

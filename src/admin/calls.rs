@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::telemetry::calls::{CallLog, CallRecord, MOST_FINISHED, Subject};
-use crate::telemetry::redact::redact;
+use crate::telemetry::calls::{CallLog, CallRecord, MOST_FINISHED};
+use crate::telemetry::secrets::Secrets;
 use crate::telemetry::trace_context::{InvalidId, TraceId};
 
 /// The version of the shape.
@@ -125,7 +125,8 @@ pub fn find(log: &CallLog, id: &str) -> Result<Calls, UnknownCall> {
     let under_way = log.under_way();
     let finished = log.finished();
     let all = finished.iter().chain(&under_way);
-    let mut calls: Vec<Call> = all.filter(|call| call.trace.id == wanted).map(Call::from).collect();
+    let mut calls: Vec<Call> =
+        all.filter(|call| call.trace.id == wanted).map(|call| Call::of(call, log.secrets())).collect();
     calls.dedup_by(|later, earlier| later.request_id == earlier.request_id && later.outcome.is_none());
     if calls.is_empty() {
         let oldest = finished.first().map_or_else(String::new, |oldest| {
@@ -138,13 +139,10 @@ pub fn find(log: &CallLog, id: &str) -> Result<Calls, UnknownCall> {
     Ok(Calls { schema: SCHEMA, calls })
 }
 
-impl From<&CallRecord> for Call {
-    fn from(call: &CallRecord) -> Self {
+impl Call {
+    fn of(call: &CallRecord, secrets: &Secrets) -> Self {
         let times = &call.times;
-        let subject = call.subject.as_ref().map(|subject| match subject {
-            Subject::Tool(name) | Subject::Prompt(name) => name.to_string(),
-            Subject::Resource(uri) => redact(uri).into_owned(),
-        });
+        let subject = call.subject.as_ref().map(|subject| subject.shown(secrets).into_owned());
         Self {
             id: call.trace.id.to_string(),
             method: call.method.to_string(),
@@ -161,7 +159,7 @@ impl From<&CallRecord> for Call {
             tries: call.tries,
             outcome: call.outcome.map(|outcome| outcome.name().to_owned()),
             error_type: call.outcome.and_then(|outcome| outcome.error_type()).map(Into::into),
-            error: call.error.as_deref().map(|error| redact(error).into_owned()),
+            error: call.error.as_deref().map(str::to_owned),
             whole_micros: micros(times.whole),
             queue_micros: micros(times.queue),
             first_byte_micros: times.first_byte.map(micros),

@@ -21,7 +21,6 @@ use crate::subprocess::{
 };
 use crate::sync::lock;
 use crate::telemetry::calls::Children;
-use crate::telemetry::redact::redact;
 use crate::wire::message::{Message, View};
 use crate::wire::rpc::RpcError;
 use crate::wire::server::{Opened, Reply, SessionHandle, SessionId};
@@ -220,8 +219,11 @@ impl Keeper {
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
             return Err("its pipes are missing".to_owned());
         };
-        let output =
-            OutputSettings { file: settings.logs.map(LogFileSettings::new), ..OutputSettings::default() };
+        let output = OutputSettings {
+            file: settings.logs.map(LogFileSettings::new),
+            filter: Some(settings.secrets.line_filter()),
+            ..OutputSettings::default()
+        };
         let output =
             Output::drain(log_name(served.server.as_str()), [(Source::Stderr, stderr)], output, tracker);
         lock(&served.tail).replace(output.tail());
@@ -365,6 +367,5 @@ fn last_words(tail: &Tail) -> String {
         return ", and wrote nothing to stderr".to_owned();
     }
     let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
-    // Whoever asks what is wrong is shown them, and children print what they were given.
-    format!("; its last lines on stderr: {}", redact(&shown.join(" | ")))
+    format!("; its last lines on stderr: {}", shown.join(" | "))
 }

@@ -48,6 +48,7 @@ use crate::outbound::Proxies;
 use crate::subprocess::{Helper, Root, Tail};
 use crate::sync::lock;
 use crate::telemetry::calls::Children;
+use crate::telemetry::secrets::Secrets;
 use crate::wire::client::Local;
 use crate::wire::message::Message;
 use crate::wire::rpc::RpcError;
@@ -117,6 +118,8 @@ pub struct BridgeSettings {
     pub proxies: Proxies,
     /// Who wants to know which child answers what.
     pub children: Arc<Children>,
+    /// What no line of a child may show, in the log, its file or a message.
+    pub secrets: Secrets,
 }
 
 /// A running bridge.

@@ -59,6 +59,7 @@ impl Served {
             open_files: None,
             proxies: crate::outbound::Proxies::default(),
             children: Arc::default(),
+            secrets: crate::telemetry::secrets::Secrets::default(),
         };
         let bridge = Bridge::start(&directory.path().join("socket"), settings).unwrap();
         let server: ServerName = "near".parse().unwrap();

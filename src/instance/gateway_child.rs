@@ -25,6 +25,7 @@ use crate::environment::Environment;
 use crate::subprocess::{
     BoxError, ChildTree, Ending, Helper, Output, OutputSettings, Service, Source, Spec, StopRecipe, Stream,
 };
+use crate::telemetry::secrets::Secrets;
 use crate::yaml_applier::{Applier, GatewayPorts, SpawnNonce, ValidateError, Validator};
 
 /// Waits between probes of a gateway that starts: agentgateway needs 4 to 13 ms.
@@ -149,6 +150,8 @@ pub(super) struct ValidateOnly {
     /// Where candidates are written; a directory that only we can enter.
     pub(super) candidate: PathBuf,
     pub(super) env: Vec<(OsString, OsString)>,
+    /// What is in none of its complaints.
+    pub(super) secrets: Secrets,
     pub(super) tracker: TaskTracker,
 }
 
@@ -164,7 +167,13 @@ impl Validator for ValidateOnly {
             // A task, because nobody could wait for what a dropped future has half started.
             let given_up = CancellationToken::new();
             let _guard = given_up.clone().drop_guard();
-            let running = run(spec, self.helper.clone(), self.tracker.clone(), given_up);
+            let output = OutputSettings {
+                // Whoever asked is told what it said.
+                quiet: true,
+                filter: Some(self.secrets.line_filter()),
+                ..OutputSettings::default()
+            };
+            let running = run(spec, output, self.helper.clone(), self.tracker.clone(), given_up);
             let ran = self.tracker.spawn(running).await.map_err(io::Error::other).flatten();
             let (ending, lines) = ran.map_err(ValidateError::Unavailable)?;
             match ending {
@@ -179,6 +188,7 @@ impl Validator for ValidateOnly {
 /// Runs a command to its end and gives its last lines. When nobody wants them any more, it is ended.
 async fn run(
     mut spec: Spec,
+    output: OutputSettings,
     helper: Helper,
     tracker: TaskTracker,
     given_up: CancellationToken,
@@ -187,13 +197,7 @@ async fn run(
     let mut tree = ChildTree::spawn(spec, &helper).await.map_err(io::Error::other)?;
     let stdout = tree.take_stdout().map(|pipe| (Source::Stdout, pipe));
     let stderr = tree.take_stderr().map(|pipe| (Source::Stderr, pipe));
-    let output = Output::drain(
-        "agentgateway (once)",
-        stdout.into_iter().chain(stderr),
-        // Whoever asked is told what it said.
-        OutputSettings { quiet: true, ..OutputSettings::default() },
-        &tracker,
-    );
+    let output = Output::drain("agentgateway (once)", stdout.into_iter().chain(stderr), output, &tracker);
     let ended = given_up.run_until_cancelled(timeout(VALIDATION, tree.wait())).await;
     tree.stop(&StopRecipe::kill()).await;
     let tail = output.tail();

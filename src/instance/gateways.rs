@@ -36,6 +36,7 @@ use crate::subprocess::{
 use crate::sync::lock;
 use crate::telemetry::export::Telemetry;
 use crate::telemetry::metrics::ReloadMetrics;
+use crate::telemetry::secrets::Secrets;
 use crate::wire::client::{Habits, Origin};
 use crate::yaml_applier::{
     self, Applier, ApplierOptions, ApplyError, GatewayKey, GatewayPorts, GatewaySettings, InvalidLogLevel,
@@ -65,6 +66,8 @@ pub(super) struct GatewayContext {
     pub(super) drain: Duration,
     /// Measures what becomes of changes of gateways' files.
     pub(super) reloads: ReloadMetrics,
+    /// What no line of a gateway may show; learns the key of each.
+    pub(super) secrets: Secrets,
     pub(super) tracker: TaskTracker,
 }
 
@@ -167,6 +170,7 @@ impl Gateway {
         }
         let ports = PortSet::lease(&variable.ports)?;
         let key = GatewayKey::random().map_err(|error| StartError::Internal(chain(&error)))?;
+        context.secrets.learn(key.header_value().to_str());
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static(KEY_HEADER), key.header_value());
         let authority: Authority = format!("127.0.0.1:{}", ports.data.port())
@@ -180,6 +184,7 @@ impl Gateway {
                 // Not beside the file, whose directory is watched.
                 candidate: context.directory.join(format!("candidate-{number}.yaml")),
                 env: context.env.clone(),
+                secrets: context.secrets.clone(),
                 tracker: context.tracker.clone(),
             }) as Arc<dyn yaml_applier::Validator>),
             Program::Embedded(_) => None,
@@ -212,6 +217,7 @@ impl Gateway {
                 file: Some(LogFileSettings::new(&context.logs)),
                 // It is in the file; there may be a line for each request.
                 quiet: true,
+                filter: Some(context.secrets.line_filter()),
                 ..OutputSettings::default()
             },
             ..SupervisorSettings::new("gateway", context.helper.clone())

@@ -27,14 +27,15 @@ use crate::wire::server::StreamableHttp;
 /// The instruments of an instance with these names, read by whoever `telemetry` says.
 pub(super) fn start(telemetry: &Telemetry, registry: &Arc<Registry>) -> Result<Arc<Metrics>, StartError> {
     let offered = Arc::clone(registry) as Arc<dyn Offered>;
+    let secrets = telemetry.secrets().clone();
     let settings = telemetry.settings();
     let resource = settings.map_or_else(resource, |settings| settings.resource.clone());
     let exports = settings.and_then(|settings| Some((settings.metrics.as_ref()?, settings.metric_interval)));
     let Some((destination, every)) = exports else {
-        return Ok(Arc::new(Metrics::new(resource, None, offered)?));
+        return Ok(Arc::new(Metrics::new(resource, None, offered, secrets)?));
     };
     let exporter = destination.metric_exporter()?;
-    let metrics = Metrics::new(resource, Some(exporter.temporality()), offered)?;
+    let metrics = Metrics::new(resource, Some(exporter.temporality()), offered, secrets)?;
     metrics.push(exporter, every);
     Ok(Arc::new(metrics))
 }

@@ -24,6 +24,7 @@ use crate::aggregator::registry::Registry;
 use crate::error::chain;
 use crate::reconciler::{Done, OperateError, Operator, Problems, Statuses};
 use crate::telemetry::calls::CallLog;
+use crate::telemetry::secrets::Secrets;
 use crate::wire::server::Body;
 
 /// What operations work with.
@@ -35,6 +36,7 @@ pub(super) struct Operations {
     pub(super) problems: watch::Receiver<Problems>,
     pub(super) operator: Operator,
     pub(super) calls: Arc<CallLog>,
+    pub(super) secrets: Secrets,
 }
 
 impl Operations {
@@ -82,6 +84,7 @@ impl Operations {
             &self.statuses.borrow(),
             &self.problems.borrow(),
             &self.registry.catalogue(),
+            &self.secrets,
         )
     }
 }

@@ -30,8 +30,9 @@ use crate::admin::page::{Page, PageOptions, Reloads, TokenCheck};
 use crate::aggregator::endpoint::Aggregate;
 use crate::aggregator::registry::Registry;
 use crate::aggregator::scope::ALL_PATH;
-use crate::bridge::{Bridge, BridgeSettings};
+use crate::bridge::{Bridge, BridgeSettings, inherited_environment};
 use crate::config::Settings;
+use crate::environment::Environment;
 use crate::management::Management;
 use crate::mcpserver::{Definitions, SecretNames};
 use crate::outbound::Proxies;
@@ -43,6 +44,7 @@ use crate::telemetry::call_lines::CallLines;
 use crate::telemetry::calls::{CallLog, CallLogOptions, CallObserver};
 use crate::telemetry::export::Telemetry;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::secrets::Secrets;
 use crate::tls;
 use crate::wire::client::Pool;
 use crate::wire::server::{HostPolicy, ServerConfig, StreamableHttp, serve_connections};
@@ -66,8 +68,12 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
         progress,
     } = options;
     let started = (SystemTime::now(), Instant::now());
-    let token = settings.aggregator.token_file.value.as_deref().map(Token::read_or_create).transpose()?;
-    let token = token.map(Arc::new);
+    let secrets = telemetry.secrets();
+    let secret_names = SecretNames::new(&settings.redact.value);
+    learn_inherited(secrets, &secret_names, &environment);
+    secrets.learn(secret_names.values_in(&settings.gateway.frontend_policies.value));
+    let token = settings.aggregator.token_file.value.as_deref();
+    let token = token.map(|file| Token::read_or_create(file, secrets)).transpose()?.map(Arc::new);
     let (listener, address) = listen(settings.listen.value, listener).await?;
     let runtime_dir = match ephemeral {
         true => {
@@ -123,6 +129,7 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
                 variable: std::sync::Mutex::new(Variable::new(&settings.gateway, spans.clone())?),
                 drain: settings.drain.value,
                 reloads: metrics.reloads().clone(),
+                secrets: secrets.clone(),
                 tracker: tracker.clone(),
             };
             let gateways = Gateways::prepare(gateway_context, choice.program, &choice.reason)?;
@@ -140,6 +147,7 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
         grace: CHILD_GRACE,
         open_files,
         children: Arc::clone(calls.children()),
+        secrets: secrets.clone(),
     };
     let bridge = Bridge::start(&socket, bridge_settings)
         .map_err(|source| StartError::Socket { path: socket.clone(), source })?;
@@ -156,6 +164,8 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
         pool,
         retry: Retry::default(),
         drain: settings.drain.value,
+        secrets: secrets.clone(),
+        secret_names: secret_names.clone(),
     };
     let reconciler = Reconciler::start(
         reconciler_options,
@@ -169,7 +179,7 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
         operator.clone(),
         definitions,
         reconciler.statuses(),
-        SecretNames::new(&settings.redact.value),
+        secret_names,
     );
     registry.offer_local(Arc::new(management)).await;
     reconciler.wished().instrument(info_span!(target: LIFECYCLE, "sidegate.definitions.read")).await;
@@ -229,9 +239,10 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
         problems: reconciler.problems(),
         operator: operator.clone(),
         calls: Arc::clone(&calls),
+        secrets: secrets.clone(),
     });
     let status = Arc::clone(&operations);
-    let history = Arc::new(Reloads::default());
+    let history = Arc::new(Reloads::new(secrets.clone()));
     let page = Page::new(PageOptions {
         port: address.port(),
         status: Box::new(move || status.status()),
@@ -310,12 +321,22 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
 fn call_log(telemetry: &Telemetry, metrics: &Metrics) -> Arc<CallLog> {
     let mut observers = telemetry.observers();
     observers.push(Arc::clone(metrics.calls()) as Arc<dyn CallObserver>);
-    observers.push(Arc::new(CallLines));
+    let secrets = telemetry.secrets().clone();
+    observers.push(Arc::new(CallLines { secrets: secrets.clone() }));
     CallLog::with(CallLogOptions {
         observers,
         sampler: telemetry.sampler(),
         propagation: telemetry.propagation(),
+        secrets,
     })
+}
+
+/// What stdio servers inherit from us without being told to, and what its name says is secret.
+fn learn_inherited(secrets: &Secrets, names: &SecretNames, environment: &Environment) {
+    let ours = environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let inherited = inherited_environment(ours, |_| false);
+    let secret = inherited.iter().filter(|(name, _)| name.to_str().is_some_and(|name| names.contains(name)));
+    secrets.learn(secret.filter_map(|(_, value)| value.to_str()));
 }
 
 /// By which names clients may reach the endpoint, and from where.

@@ -11,6 +11,7 @@ use crate::error::chain;
 use crate::mcpserver::ServerName;
 use crate::reconciler::{self, ServerStatus, Statuses};
 use crate::subprocess::State;
+use crate::telemetry::secrets::Secrets;
 
 /// What does not change while an instance runs.
 pub(super) struct Identity {
@@ -26,6 +27,7 @@ pub(super) fn status(
     statuses: &Statuses,
     problems: &reconciler::Problems,
     catalogue: &Catalogue,
+    secrets: &Secrets,
 ) -> Status {
     let Identity { info, config_dir, started: (started_at, started) } = identity;
     let now = SystemTime::now();
@@ -40,25 +42,27 @@ pub(super) fn status(
         config_dir: config_dir.clone(),
         runtime_dir: info.runtime_dir.clone(),
         token_file: info.token_file.clone(),
-        gateway: gateway(gateways),
+        gateway: gateway(gateways, secrets),
         servers: statuses.iter().map(|(name, status)| server(name, status, now)).collect(),
         problems: Problems {
             directory: problems.directory.clone(),
             files: problems.files.clone(),
-            naming: catalogue.problems().iter().map(ToString::to_string).collect(),
+            naming: catalogue.problems().iter().map(|problem| shown(&problem.to_string(), secrets)).collect(),
         },
     }
 }
 
-fn gateway(gateways: &Gateways) -> GatewayStatus {
+fn gateway(gateways: &Gateways, secrets: &Secrets) -> GatewayStatus {
     let info = gateways.info().borrow().clone();
     let state = gateways.state();
     let front = gateways.front().status().unwrap_or_default();
     let error = match &state {
-        Some(State::Backoff { failure, .. } | State::Failed(failure)) => Some(failure.report()),
+        Some(State::Backoff { failure, .. } | State::Failed(failure)) => {
+            Some(shown(&failure.report(), secrets))
+        }
         _ => None,
     };
-    let reload_error = front.failure.as_ref().map(|(_, error)| chain(error));
+    let reload_error = front.failure.as_ref().map(|(_, error)| shown(&chain(error), secrets));
     GatewayStatus {
         mode: info.mode.to_owned(),
         version: info.version,
@@ -72,6 +76,11 @@ fn gateway(gateways: &Gateways) -> GatewayStatus {
         generation: front.in_force.map(|now| now.generation.to_string()),
         last_reload: front.changed.map(|at| Reload { at: seconds(at), error: reload_error }),
     }
+}
+
+/// `text` without what may be secret.
+fn shown(text: &str, secrets: &Secrets) -> String {
+    secrets.redact(text).into_owned()
 }
 
 fn ports(ports: PortsInfo) -> Option<Ports> {

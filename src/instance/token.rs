@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 
+use crate::mcpserver::Secret;
+use crate::telemetry::secrets::Secrets;
+
 /// Shorter tokens can be guessed.
 const SHORTEST: usize = 16;
 
@@ -18,19 +21,23 @@ pub(super) struct Token([u8; 32]);
 
 impl Token {
     /// Reads the token from a file. Where there is no such file it gets a token that nobody can guess, for this user only.
-    pub(super) fn read_or_create(path: &Path) -> Result<Self, TokenError> {
-        match Self::read(path) {
+    ///
+    /// Its text is one of `secrets` from then on.
+    pub(super) fn read_or_create(path: &Path, secrets: &Secrets) -> Result<Self, TokenError> {
+        let text = match Self::read(path) {
             Err(TokenError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 create(path).map_err(|source| TokenError::Create { path: path.to_owned(), source })?;
                 // Another instance may have been faster: its token is everybody's.
                 Self::read(path)
             }
             read => read,
-        }
+        }?;
+        secrets.learn([text.expose()]);
+        Ok(Self(Sha256::digest(text.expose()).into()))
     }
 
     /// Reads the token from a file, white space around it left out.
-    fn read(path: &Path) -> Result<Self, TokenError> {
+    fn read(path: &Path) -> Result<Secret, TokenError> {
         let failed = |source| TokenError::Read { path: path.to_owned(), source };
         let text = std::fs::read_to_string(path).map_err(failed)?;
         if std::fs::metadata(path).map_err(failed)?.mode() & 0o077 != 0 {
@@ -40,7 +47,7 @@ impl Token {
         if token.len() < SHORTEST || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(TokenError::Weak { path: path.to_owned() });
         }
-        Ok(Self(Sha256::digest(token).into()))
+        Ok(token.to_owned().into())
     }
 
     /// Whether a request carries it. Digests are compared, so the time tells nothing of the token.
@@ -159,7 +166,9 @@ mod tests {
 
     #[test]
     fn only_the_very_token_is_taken() {
-        let token = Token::read(file("0123456789abcdef\n", 0o600).path()).unwrap();
+        let secrets = Secrets::default();
+        let token = Token::read_or_create(file("0123456789abcdef\n", 0o600).path(), &secrets).unwrap();
+        assert_eq!(secrets.hide("it is 0123456789abcdef"), "it is ***");
         let is_in = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for value in values {
@@ -186,17 +195,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         assert!(!check_token_file(&path).unwrap());
-        Token::read_or_create(&path).unwrap();
+        Token::read_or_create(&path, &Secrets::default()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.trim().len(), 2 * CREATED);
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
         assert!(check_token_file(&path).unwrap());
 
         create(&path).unwrap();
-        Token::read_or_create(&path).unwrap();
+        Token::read_or_create(&path, &Secrets::default()).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "what is there stays");
         assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1);
-        let nowhere = Token::read_or_create(&directory.path().join("none/token"));
+        let nowhere = Token::read_or_create(&directory.path().join("none/token"), &Secrets::default());
         assert!(matches!(nowhere, Err(TokenError::Create { .. })));
     }
 

@@ -1,7 +1,7 @@
 //! Definitions as they may be shown: everything that may be a secret is `***`.
 //!
 //! Secret is: the value of a header; the value of a variable, a policy or an option of the command line whose name says
-//! so; the query of a URL; and a value of at least [`SHORTEST`] characters that `${VAR}` has put in, wherever it stands but
+//! so; the query of a URL; and a value of at least [`SHORTEST_SECRET`] characters that `${VAR}` has put in, wherever it stands but
 //! in `command` and `cwd`, which are paths.
 
 use serde_json::{Map, Value, json};
@@ -13,8 +13,9 @@ use super::{API_VERSION, Auth, AuthKind, KIND};
 /// Stands where a secret was.
 pub const HIDDEN: &str = "***";
 
-/// Shorter values of variables are words like `UTC`, which hide nothing and are everywhere, in characters.
-const SHORTEST: usize = 8;
+/// The shortest value, in characters, that is hidden wherever it stands: shorter ones are words like `UTC`, which hide nothing
+/// and are everywhere.
+pub const SHORTEST_SECRET: usize = 8;
 
 /// Names whose values are secret.
 #[derive(Clone, Debug)]
@@ -113,7 +114,7 @@ impl Definition {
     fn hidden_values(&self) -> Vec<String> {
         let long = self.substituted.iter().map(|value| value.expose().to_owned());
         let mut values: Vec<String> = long
-            .filter(|value| value.chars().count() >= SHORTEST)
+            .filter(|value| value.chars().count() >= SHORTEST_SECRET)
             .flat_map(|value| in_url(&value).into_iter().chain([value]))
             .collect();
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
@@ -122,7 +123,7 @@ impl Definition {
 }
 
 /// `value` as it stands in the path of a URL.
-fn in_url(value: &str) -> Option<String> {
+pub(crate) fn in_url(value: &str) -> Option<String> {
     let mut url = Url::parse("http://h/").ok()?;
     url.path_segments_mut().ok()?.push(value);
     url.path().strip_prefix('/').map(str::to_owned)

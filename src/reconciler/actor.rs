@@ -26,6 +26,7 @@ use crate::aggregator::link::{Limits, Link};
 use crate::aggregator::registry::Registry;
 use crate::bridge::Bridge;
 use crate::mcpserver::Definition;
+use crate::telemetry::secrets::Secrets;
 use crate::wire::client::{Origin, Pool};
 use task::Task;
 
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     pub(super) retry: Retry,
     /// How long calls in flight have to end when their session is closed.
     pub(super) drain: Duration,
+    /// What no message may hold.
+    pub(super) secrets: Secrets,
 }
 
 /// A handle to the task that looks after one server.

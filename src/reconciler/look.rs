@@ -29,7 +29,7 @@ use super::front::Front;
 use super::held::HeldRoutes;
 use super::{Problems, ReconcilerOptions};
 use crate::error::chain;
-use crate::mcpserver::ServerName;
+use crate::mcpserver::{Scan, Secret, ServerName};
 use crate::yaml_applier::RouteName;
 use server::Server;
 
@@ -162,6 +162,7 @@ impl Look {
         let scan = tokio::task::spawn_blocking(move || reader.scan(&directory)).await;
         match scan {
             Ok(Ok(scan)) => {
+                self.learn_secrets(&scan);
                 if self.problems.send_if_modified(|problems| problems.directory.take().is_some()) {
                     info!("the definitions can be read again");
                 }
@@ -171,6 +172,20 @@ impl Look {
             Err(error) => self.unreadable(error.to_string()),
         }
         self.everything_anew = false;
+    }
+
+    /// Before anybody can say one: what definitions give to their servers.
+    fn learn_secrets(&self, scan: &Scan) {
+        let ReconcilerOptions { secrets, secret_names, surroundings, .. } = &self.options;
+        for definition in scan.entries.iter().filter_map(|entry| entry.outcome.as_ref().ok()) {
+            let values = definition.secrets(secret_names, &surroundings.environment);
+            secrets.learn(values.iter().map(Secret::expose));
+        }
+    }
+
+    /// What is wrong and belongs to no server, as it may be shown.
+    fn shown(&self, problem: &str) -> String {
+        self.shared.secrets.redact(problem).into_owned()
     }
 
     /// Nothing changes: what cannot be read is not empty.

@@ -45,7 +45,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::aggregator::registry::Registry;
 use crate::bridge::Bridge;
-use crate::mcpserver::{Definitions, Reader};
+use crate::mcpserver::{Definitions, Reader, SecretNames};
+use crate::telemetry::secrets::Secrets;
 use crate::wire::client::Pool;
 use actor::Shared;
 use look::{Look, Order, Progress};
@@ -71,6 +72,10 @@ pub struct ReconcilerOptions {
     pub retry: Retry,
     /// How long calls in flight have to end when their session is closed.
     pub drain: Duration,
+    /// What no state of a server says, and what the definitions add to it.
+    pub secrets: Secrets,
+    /// Names whose values are secret.
+    pub secret_names: SecretNames,
 }
 
 /// What is wrong with the definitions and belongs to no server.
@@ -107,11 +112,12 @@ impl Reconciler {
         let shared = Arc::new(Shared {
             registry,
             bridge,
-            board: Board::new(),
+            board: Board::new(options.secrets.clone()),
             pool: options.pool.clone(),
             tracker: tracker.clone(),
             retry: options.retry,
             drain: options.drain,
+            secrets: options.secrets.clone(),
         });
         let statuses = shared.board.subscribe();
         let (progress_sender, progress) = watch::channel(Progress::Begun);

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::mcpserver::ServerName;
+use crate::telemetry::secrets::Secrets;
 
 /// Where a server stands.
 ///
@@ -121,6 +122,24 @@ impl ServerState {
         }
     }
 
+    /// The state, whose reason holds nothing that may be secret.
+    fn without(mut self, secrets: &Secrets) -> Self {
+        match &mut self {
+            Self::Failed { reason, .. }
+            | Self::AuthRequired { reason, .. }
+            | Self::Degraded { reason }
+            | Self::Invalid { reason }
+            | Self::Unsupported { reason } => *reason = secrets.redact(reason).into_owned(),
+            Self::Starting
+            | Self::Connecting
+            | Self::Running
+            | Self::Connected
+            | Self::Stopped
+            | Self::Disconnected => {}
+        }
+        self
+    }
+
     /// How many tries in a row have failed, and how long after the state began the next one follows.
     pub fn next_try(&self) -> Option<(u32, Duration)> {
         match self {
@@ -183,17 +202,20 @@ pub struct LastError {
 /// All servers at one time.
 pub type Statuses = BTreeMap<ServerName, ServerStatus>;
 
-/// Where states are written down. Every change is logged.
+/// Where states are written down, without what may be secret. Every change is logged.
 #[derive(Debug)]
-pub(super) struct Board(watch::Sender<Statuses>);
+pub(super) struct Board {
+    statuses: watch::Sender<Statuses>,
+    secrets: Secrets,
+}
 
 impl Board {
-    pub(super) fn new() -> Self {
-        Self(watch::Sender::new(Statuses::new()))
+    pub(super) fn new(secrets: Secrets) -> Self {
+        Self { statuses: watch::Sender::new(Statuses::new()), secrets }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Statuses> {
-        self.0.subscribe()
+        self.statuses.subscribe()
     }
 
     /// Writes down where a server stands.
@@ -209,7 +231,8 @@ impl Board {
         tools: usize,
         may: impl FnOnce() -> bool,
     ) {
-        self.0.send_if_modified(|statuses| {
+        let state = state.without(&self.secrets);
+        self.statuses.send_if_modified(|statuses| {
             if !may() {
                 return false;
             }
@@ -252,7 +275,8 @@ impl Board {
 
     /// Writes down why the file of a running server does not count, or that it does again.
     pub(super) fn set_stale(&self, server: &ServerName, stale: Option<String>) {
-        self.0.send_if_modified(|statuses| match statuses.get_mut(server) {
+        let stale = stale.map(|why| self.secrets.redact(&why).into_owned());
+        self.statuses.send_if_modified(|statuses| match statuses.get_mut(server) {
             Some(status) if status.stale != stale => {
                 if let Some(why) = &stale {
                     warn!(%server, "the last good definition stays in use, as the file is wrong now:\n{why}");
@@ -266,7 +290,7 @@ impl Board {
 
     /// Forgets a server.
     pub(super) fn remove(&self, server: &ServerName) {
-        self.0.send_if_modified(|statuses| {
+        self.statuses.send_if_modified(|statuses| {
             let known = statuses.remove(server).is_some();
             if known {
                 info!(%server, "removed");
@@ -302,7 +326,7 @@ mod tests {
 
     #[test]
     fn only_a_change_of_state_begins_a_new_time() {
-        let board = Board::new();
+        let board = Board::new(Secrets::default());
         let server: ServerName = "a".parse().unwrap();
         let receiver = board.subscribe();
         board.set(&server, ServerState::Running, 1);
@@ -335,7 +359,7 @@ mod tests {
 
     #[test]
     fn an_error_is_remembered_and_a_next_try_is_not() {
-        let board = Board::new();
+        let board = Board::new(Secrets::default());
         let server: ServerName = "a".parse().unwrap();
         let failed = |failures| ServerState::Failed {
             reason: "refused".to_owned(),
@@ -359,7 +383,7 @@ mod tests {
 
     #[test]
     fn nobody_is_woken_where_nothing_changed() {
-        let board = Board::new();
+        let board = Board::new(Secrets::default());
         let server: ServerName = "a".parse().unwrap();
         board.set(&server, ServerState::Running, 1);
         let mut receiver = board.subscribe();

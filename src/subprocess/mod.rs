@@ -47,7 +47,7 @@ mod usage;
 pub use backoff::BackoffSettings;
 pub use guard::{GUARD_SUBCOMMAND, guard_main};
 pub use lookup::{LookupError, lookup};
-pub use output::{LogFileSettings, Output, OutputSettings, Source, Tail};
+pub use output::{LineFilter, LogFileSettings, Output, OutputSettings, Source, Tail};
 pub use spec::{Helper, Spec, Stream, TREE_VARIABLE};
 pub use stop::{Signal, Step, StopRecipe};
 pub use supervisor::{

@@ -5,15 +5,18 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::calls::{CallObserver, CallRecord};
-use super::redact::redact;
+use super::secrets::Secrets;
 
 /// The target of the lines, for `SIDEGATE_LOG`: `info,sidegate::calls=debug` shows calls and nothing else of that level.
 pub const TARGET: &str = "sidegate::calls";
 
 /// Logs each call when it is over. The names of the fields stay as they are: other programs read them. Durations are in
 /// milliseconds.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CallLines;
+#[derive(Clone, Debug)]
+pub struct CallLines {
+    /// What is in no line.
+    pub secrets: Secrets,
+}
 
 impl CallObserver for CallLines {
     fn finished(&self, call: &CallRecord) {
@@ -26,7 +29,7 @@ impl CallObserver for CallLines {
             target: TARGET,
             call = %call.trace.id,
             method = &*call.method,
-            subject = call.subject.as_ref().map(|subject| redact(subject.as_str())).as_deref(),
+            subject = call.subject.as_ref().map(|subject| subject.shown(&self.secrets)).as_deref(),
             server = call.server.as_ref().map(|server| server.as_str()),
             route = call.upstream.as_ref().map(|upstream| upstream.route.as_str()),
             session = &*call.session,
@@ -34,7 +37,7 @@ impl CallObserver for CallLines {
             generation = call.generation.as_deref(),
             outcome,
             error_type = call.outcome.and_then(|outcome| outcome.error_type()).as_deref(),
-            error = call.error.as_deref().map(redact).as_deref(),
+            error = call.error.as_deref(),
             tries = call.tries,
             queue_ms = milliseconds(call.times.queue),
             upstream_ms = call.times.upstream.map(milliseconds),

@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::LIFECYCLE;
 use super::export::Telemetry;
-use super::redact::redact;
+use super::secrets::Secrets;
 use crate::environment::Environment;
 use crate::subprocess::TREE_VARIABLE;
 
@@ -82,7 +82,7 @@ pub fn init_logging(
         // It would be told on stderr, which is what has just failed, by a macro that panics then.
         .log_internal_errors(false)
         .with_ansi(!no_color && io::stderr().is_terminal())
-        .with_writer(Redacting);
+        .with_writer(Redacting(telemetry.secrets().clone()));
     let lines = match format {
         LogFormat::Text => lines.with_target(false).boxed(),
         LogFormat::Json => lines.json().with_target(true).boxed(),
@@ -123,21 +123,21 @@ fn is_lifecycle(metadata: &Metadata<'_>) -> bool {
 }
 
 /// Writes whole lines to stderr, without what may be a secret.
-#[derive(Clone, Copy, Debug)]
-struct Redacting;
+#[derive(Clone, Debug)]
+struct Redacting(Secrets);
 
 impl<'w> MakeWriter<'w> for Redacting {
     type Writer = Self;
 
     fn make_writer(&'w self) -> Self {
-        Self
+        self.clone()
     }
 }
 
 impl Write for Redacting {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        io::stderr().lock().write_all(redact(&text).as_bytes())?;
+        io::stderr().lock().write_all(self.0.redact(&text).as_bytes())?;
         Ok(line.len())
     }
 

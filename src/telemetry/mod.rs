@@ -7,8 +7,9 @@
 //! | [`export`] | OTLP: where spans, log records and metrics go, and that nobody waits for it |
 //! | `logging` | the log on stderr, and what of `tracing` is exported; for the binary |
 //! | [`metrics`] | what is counted and measured, for Prometheus and OTLP |
-//! | [`redact`] | texts without what may be secret |
+//! | [`redact`] | texts without what looks like a secret |
 //! | [`sampler`] | which traces are recorded |
+//! | [`secrets`] | what is known to be secret, and texts without it |
 //! | [`trace_context`] | W3C Trace Context: ids, and the text of a `traceparent` |
 //!
 //! Knows nothing of how calls are carried.
@@ -20,6 +21,7 @@ mod logging;
 pub mod metrics;
 pub mod redact;
 pub mod sampler;
+pub mod secrets;
 pub mod trace_context;
 
 pub use logging::{Hush, LOG_VARIABLE, LogFormat, init_logging};

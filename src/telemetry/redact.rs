@@ -1,4 +1,4 @@
-//! Texts without what may be a secret: for logs, spans and errors.
+//! Texts without what looks like a secret. [`Secrets`](super::secrets::Secrets) hides what is known to be one besides.
 //!
 //! Hidden are, wherever they stand: user and password, and the values of the query, of a URL; what follows `Bearer` and
 //! `Basic`; JSON web tokens; the values of names that say that they are secret, in `name=value`, in JSON and in headers.
@@ -30,13 +30,23 @@ const SECRET_HEADERS: [&str; 5] = ["authorization", "cookie", "api-key", "-token
 const CHALLENGES: [&str; 4] =
     ["resource_metadata=", "error_description=", "error_uri=", "authorization_uri="];
 
-/// `text` with `***` where something may be secret.
+/// `text` with `***` where something looks like a secret.
 pub fn redact(text: &str) -> Cow<'_, str> {
-    let mut hidden: Vec<Range<usize>> = Vec::new();
-    url_parts(text, &mut hidden);
-    schemes(text, &mut hidden);
-    web_tokens(text, &mut hidden);
-    named_values(text, &mut hidden);
+    let mut hidden = Vec::new();
+    suspicious(text, &mut hidden);
+    without(text, hidden)
+}
+
+/// Where `text` looks like a secret.
+pub(super) fn suspicious(text: &str, hidden: &mut Vec<Range<usize>>) {
+    url_parts(text, hidden);
+    schemes(text, hidden);
+    web_tokens(text, hidden);
+    named_values(text, hidden);
+}
+
+/// `text` with `***` in the place of each part that is `hidden`; these may overlap.
+pub(super) fn without(text: &str, mut hidden: Vec<Range<usize>>) -> Cow<'_, str> {
     hidden.retain(|range| !range.is_empty() && &text[range.clone()] != HIDDEN);
     if hidden.is_empty() {
         return Cow::Borrowed(text);
@@ -48,8 +58,8 @@ pub fn redact(text: &str) -> Cow<'_, str> {
         if range.end <= position {
             continue;
         }
-        // One that begins within another hides what the other has left.
-        if range.start >= position {
+        // One that begins within another, or where it ends, hides what the other has left.
+        if position == 0 || range.start > position {
             shown.push_str(&text[position..range.start]);
             shown.push_str(HIDDEN);
         }

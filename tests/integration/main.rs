@@ -82,6 +82,8 @@ mod resolver;
 #[cfg(test)]
 mod run;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod security;
 #[cfg(test)]
 mod shutdown;

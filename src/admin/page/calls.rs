@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::paging::Paged;
 use crate::telemetry::calls::{CallLog, CallRecord, Outcome};
+use crate::telemetry::secrets::Secrets;
 
 /// How many calls are on a page.
 const A_PAGE: usize = 100;
@@ -43,14 +44,14 @@ pub(super) fn find(log: &CallLog, server: &str, page: usize) -> Paged<Row> {
     let known: std::collections::HashSet<_> = finished.iter().map(|call| call.trace.server_span).collect();
     let under_way = under_way.into_iter().filter(|call| !known.contains(&call.trace.server_span));
     let finished = finished.into_iter().rev();
-    let rows = under_way.rev().chain(finished).filter_map(row);
+    let rows = under_way.rev().chain(finished).filter_map(|call| row(call, log.secrets()));
     let rows = rows.filter(|row| server.is_empty() || row.server.as_deref() == Some(server));
     Paged::of(rows.collect(), A_PAGE, page)
 }
 
 /// Only what is about something by name: that lists are looked at is no news.
-fn row(call: CallRecord) -> Option<Row> {
-    let subject = call.subject.as_ref()?.as_str().to_owned();
+fn row(call: CallRecord, secrets: &Secrets) -> Option<Row> {
+    let subject = call.subject.as_ref()?.shown(secrets).into_owned();
     let end = match call.outcome {
         None => End::UnderWay,
         Some(Outcome::Ok) => End::Ok,

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use crate::error::chain;
 use crate::sync::lock;
+use crate::telemetry::secrets::Secrets;
 use crate::yaml_applier;
 
 /// How many are remembered.
@@ -21,18 +22,26 @@ pub(super) struct Reload {
 
 /// Remembers changes.
 #[derive(Debug, Default)]
-pub struct Reloads(Mutex<VecDeque<Reload>>);
+pub struct Reloads {
+    seen: Mutex<VecDeque<Reload>>,
+    secrets: Secrets,
+}
 
 impl Reloads {
+    /// Remembers none yet; what is remembered has none of `secrets`.
+    pub fn new(secrets: Secrets) -> Self {
+        Self { seen: Mutex::default(), secrets }
+    }
+
     /// Takes note of where the gateway's file stands, if that is news.
     pub fn see(&self, status: &yaml_applier::Status) {
         let Some(at) = status.changed else { return };
         let outcome = match (&status.failure, &status.in_force) {
-            (Some((_, error)), _) => Err(chain(error)),
+            (Some((_, error)), _) => Err(self.secrets.redact(&chain(error)).into_owned()),
             (None, Some(now)) => Ok(now.generation.to_string()),
             (None, None) => return,
         };
-        let mut seen = lock(&self.0);
+        let mut seen = lock(&self.seen);
         if seen.back().is_some_and(|last| last.at == at) {
             return;
         }
@@ -44,7 +53,7 @@ impl Reloads {
 
     /// What was seen, the newest first.
     pub(super) fn newest_first(&self) -> Vec<Reload> {
-        lock(&self.0).iter().rev().cloned().collect()
+        lock(&self.seen).iter().rev().cloned().collect()
     }
 }
 

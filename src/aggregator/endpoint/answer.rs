@@ -65,11 +65,13 @@ impl Aggregate {
     ) -> Option<Result<ByteString, RpcError>> {
         let parent = context::parent(request, self.calls.propagation());
         let observed = self.calls.begin(observed::begin(client, request, parent));
-        let answer = self.answer(client, request, reply, &observed).await;
-        match &answer {
+        let mut answer = self.answer(client, request, reply, &observed).await;
+        match &mut answer {
             Some(Ok(_)) => observed.ends(Outcome::Ok, None),
             Some(Err(error)) => {
                 observed.ends(Outcome::Error { code: error.code.into() }, Some(&error.message));
+                // Our own words, which may quote what somebody has said on the way.
+                error.message = self.calls.secrets().hide(&error.message).into_owned();
             }
             None => observed.ends(Outcome::Cancelled, None),
         }

@@ -47,6 +47,7 @@ impl Played {
             open_files: None,
             proxies: crate::outbound::Proxies::default(),
             children: Arc::default(),
+            secrets: crate::telemetry::secrets::Secrets::default(),
         };
         let bridge = Bridge::start(&directory.path().join("socket"), settings).unwrap();
         let name: ServerName = "old".parse().unwrap();

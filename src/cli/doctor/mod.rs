@@ -15,7 +15,10 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::json;
 use sidegate::environment::Environment;
+use sidegate::mcpserver::Secret;
+use sidegate::telemetry::secrets::Secrets;
 
+use super::definitions::secret_names;
 use super::instance::InstanceArguments;
 use super::output::say;
 use super::table::pairs;
@@ -83,6 +86,12 @@ impl Finding {
         Self { level: Level::Problem, advice: Some(advice.into()), ..Self::ok(subject, message) }
     }
 
+    /// The finding as it may be shown: servers say what they like.
+    fn without(self, secrets: &Secrets) -> Self {
+        let shown = |text: String| secrets.redact(&text).into_owned();
+        Self { message: shown(self.message), advice: self.advice.map(shown), ..self }
+    }
+
     /// A problem whose message says itself what to do.
     fn explained(subject: impl Into<String>, message: impl Into<String>) -> Self {
         Self { level: Level::Problem, ..Self::ok(subject, message) }
@@ -143,5 +152,10 @@ async fn examine(arguments: &DoctorArguments, environment: &Environment) -> Resu
     findings.extend(servers::commands(&definitions.valid, environment));
     findings.extend(remote::reachable(&definitions.valid).await);
     findings.extend(environment::passed_on(&definitions.valid, environment));
-    Ok(findings)
+    let secrets = Secrets::default();
+    let names = secret_names(&config_dir, environment);
+    for definition in &definitions.valid {
+        secrets.learn(definition.secrets(&names, environment).iter().map(Secret::expose));
+    }
+    Ok(findings.into_iter().map(|finding| finding.without(&secrets)).collect())
 }

@@ -402,10 +402,11 @@ impl Task {
             _ => Vec::new(),
         };
         let advice = advice(error).map(|advice| format!("; {advice}")).unwrap_or_default();
-        match lines.last() {
+        let why = match lines.last() {
             Some(last) => format!("{error}{advice}; the last line it printed: {last}"),
             None => format!("{error}{advice}"),
-        }
+        };
+        self.shared.secrets.redact(&why).into_owned()
     }
 }
 

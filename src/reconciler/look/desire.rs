@@ -31,7 +31,7 @@ impl Look {
                     seen.insert(name);
                 }
             }
-            nameless.push(mistakes);
+            nameless.push(self.shown(&mistakes));
         } else {
             self.of_project.clear();
         }
@@ -41,7 +41,7 @@ impl Look {
         for entry in scan.entries {
             let Some(name) = entry.name else {
                 if let Err(invalid) = &entry.outcome {
-                    nameless.push(invalid.to_string());
+                    nameless.push(self.shown(&invalid.to_string()));
                 }
                 continue;
             };

@@ -46,8 +46,11 @@ impl fmt::Display for Source {
     }
 }
 
+/// What becomes of a line before anybody gets it: who knows of secrets takes them out.
+pub type LineFilter = Arc<dyn Fn(String) -> String + Send + Sync>;
+
 /// What happens to lines.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct OutputSettings {
     /// How many lines are kept for messages.
     pub kept: usize,
@@ -57,12 +60,26 @@ pub struct OutputSettings {
     pub file: Option<LogFileSettings>,
     /// Lines go to the log at `debug`, not at `info`: for a child that says much of what is seen elsewhere.
     pub quiet: bool,
+    /// What each line goes through first; as it is where there is none.
+    pub filter: Option<LineFilter>,
+}
+
+impl fmt::Debug for OutputSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kept, line_limit, file, quiet, filter: _ } = self;
+        f.debug_struct("OutputSettings")
+            .field("kept", kept)
+            .field("line_limit", line_limit)
+            .field("file", file)
+            .field("quiet", quiet)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for OutputSettings {
     /// The last 50 lines, 16 KiB each, no file.
     fn default() -> Self {
-        Self { kept: 50, line_limit: 16 * 1024, file: None, quiet: false }
+        Self { kept: 50, line_limit: 16 * 1024, file: None, quiet: false, filter: None }
     }
 }
 
@@ -108,6 +125,7 @@ impl Output {
             kept: settings.kept,
             quiet: settings.quiet,
             tail: tail.clone(),
+            filter: settings.filter,
             file: settings.file.map(|file| LogFile::new(name, file)),
         };
         let mut stdout = None;
@@ -143,6 +161,7 @@ struct Drain {
     kept: usize,
     quiet: bool,
     tail: Tail,
+    filter: Option<LineFilter>,
     file: Option<LogFile>,
 }
 
@@ -182,6 +201,10 @@ impl Drain {
     }
 
     async fn pass_on(&mut self, source: Source, lines: Vec<String>) {
+        let lines: Vec<String> = match &self.filter {
+            Some(filter) => lines.into_iter().map(|line| filter(line)).collect(),
+            None => lines,
+        };
         for line in &lines {
             self.tail.push(line, self.kept);
             if self.quiet {

@@ -12,6 +12,7 @@ use super::record::{CallRecord, CallTimes, CallTrace, Outcome, Subject, Upstream
 use crate::mcpserver::ServerName;
 use crate::sync::lock;
 use crate::telemetry::sampler::Sampler;
+use crate::telemetry::secrets::Secrets;
 use crate::telemetry::trace_context::{Ids, Propagation, TraceParent};
 
 /// How many calls that have ended are remembered.
@@ -32,6 +33,8 @@ pub struct CallLogOptions {
     pub sampler: Option<Sampler>,
     /// Which contexts of clients servers get.
     pub propagation: Propagation,
+    /// What is in no text of a call.
+    pub secrets: Secrets,
 }
 
 /// All calls.
@@ -40,6 +43,7 @@ pub struct CallLog {
     /// Which traces are recorded, where spans are exported.
     sampler: Option<Sampler>,
     propagation: Propagation,
+    secrets: Secrets,
     ids: Ids,
     children: Arc<Children>,
     generation: ArcSwapOption<Arc<str>>,
@@ -80,11 +84,12 @@ impl CallLog {
 
     /// As [`new`](Self::new), with everything that can be said.
     pub fn with(options: CallLogOptions) -> Arc<Self> {
-        let CallLogOptions { observers, sampler, propagation } = options;
+        let CallLogOptions { observers, sampler, propagation, secrets } = options;
         Arc::new(Self {
             observers,
             sampler,
             propagation,
+            secrets,
             ids: Ids::default(),
             children: Arc::default(),
             generation: ArcSwapOption::empty(),
@@ -95,6 +100,11 @@ impl CallLog {
     /// Which contexts of clients servers get.
     pub fn propagation(&self) -> Propagation {
         self.propagation
+    }
+
+    /// What whoever shows a call has to hide in what clients have said.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// What the bridge knows of calls.
@@ -287,7 +297,7 @@ impl Call {
         let mut progress = lock(&self.live.progress);
         if progress.record.outcome.is_none() {
             progress.record.outcome = Some(outcome);
-            progress.record.error = error.map(kept);
+            progress.record.error = error.map(|error| kept(&self.log.secrets.redact(error)));
         }
     }
 }

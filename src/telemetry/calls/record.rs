@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::mcpserver::ServerName;
+use crate::telemetry::secrets::Secrets;
 use crate::telemetry::trace_context::{SpanId, TraceId, TraceParent};
 
 /// A request of a client, from when we had it to when it was answered. Cloning it allocates nothing.
@@ -43,7 +44,7 @@ pub struct CallRecord {
     pub tries: u32,
     /// How it ended; `None` while it is under way.
     pub outcome: Option<Outcome>,
-    /// What went wrong, for a person.
+    /// What went wrong, for a person; without what may be secret.
     pub error: Option<Arc<str>>,
 }
 
@@ -67,6 +68,11 @@ impl Subject {
         match self {
             Self::Tool(text) | Self::Prompt(text) | Self::Resource(text) => text,
         }
+    }
+
+    /// The name or URI as it may be shown.
+    pub fn shown(&self, secrets: &Secrets) -> Cow<'_, str> {
+        secrets.redact(self.as_str())
     }
 }
 

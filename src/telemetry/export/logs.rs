@@ -12,7 +12,7 @@ use opentelemetry_sdk::logs::{
 };
 
 use super::queue::{Queue, Sender};
-use crate::telemetry::redact::redact;
+use crate::telemetry::secrets::Secrets;
 
 /// A record, and who has said it.
 pub(super) type Record = (SdkLogRecord, InstrumentationScope);
@@ -36,86 +36,100 @@ impl LogProcessor for Records {
 }
 
 /// Sends records.
-pub(super) struct RecordSender<E>(pub(super) E);
+pub(super) struct RecordSender<E> {
+    pub(super) exporter: E,
+    pub(super) secrets: Secrets,
+}
 
 impl<E: LogExporter + 'static> Sender<Record> for RecordSender<E> {
     async fn send(&mut self, batch: Vec<Record>) -> Result<(), String> {
         let records: Vec<_> = batch.iter().map(|(record, scope)| (record, scope)).collect();
-        let sent = self.0.export(LogBatch::new(&records)).await;
-        sent.map_err(|error| redact(&error.to_string()).into_owned())
+        let sent = self.exporter.export(LogBatch::new(&records)).await;
+        sent.map_err(|error| self.secrets.redact(&error.to_string()).into_owned())
     }
 }
 
 /// Gives loggers whose records hold no secrets.
 #[derive(Clone, Debug)]
-pub struct RedactingLoggers(pub(super) SdkLoggerProvider);
+pub struct RedactingLoggers {
+    pub(super) provider: SdkLoggerProvider,
+    pub(super) secrets: Secrets,
+}
 
 impl LoggerProvider for RedactingLoggers {
     type Logger = RedactingLogger;
 
     fn logger_with_scope(&self, scope: InstrumentationScope) -> RedactingLogger {
-        RedactingLogger(self.0.logger_with_scope(scope))
+        RedactingLogger { logger: self.provider.logger_with_scope(scope), secrets: self.secrets.clone() }
     }
 }
 
 /// Makes records that hold no secrets.
 #[derive(Debug)]
-pub struct RedactingLogger(SdkLogger);
+pub struct RedactingLogger {
+    logger: SdkLogger,
+    secrets: Secrets,
+}
 
 impl Logger for RedactingLogger {
     type LogRecord = RedactedRecord;
 
     fn create_log_record(&self) -> RedactedRecord {
-        RedactedRecord(self.0.create_log_record())
+        RedactedRecord { record: self.logger.create_log_record(), secrets: self.secrets.clone() }
     }
 
     fn emit(&self, record: RedactedRecord) {
-        self.0.emit(record.0);
+        self.logger.emit(record.record);
     }
 
     fn event_enabled(&self, level: Severity, target: &str, name: Option<&str>) -> bool {
-        self.0.event_enabled(level, target, name)
+        self.logger.event_enabled(level, target, name)
     }
 }
 
 /// A record of which no part is a secret.
 #[derive(Debug)]
-pub struct RedactedRecord(SdkLogRecord);
+pub struct RedactedRecord {
+    record: SdkLogRecord,
+    secrets: Secrets,
+}
 
-fn redacted(value: AnyValue) -> AnyValue {
-    match value {
-        AnyValue::String(text) => AnyValue::from(redact(text.as_str()).into_owned()),
-        other => other,
+impl RedactedRecord {
+    fn redacted(&self, value: AnyValue) -> AnyValue {
+        match value {
+            AnyValue::String(text) => AnyValue::from(self.secrets.redact(text.as_str()).into_owned()),
+            other => other,
+        }
     }
 }
 
 impl LogRecord for RedactedRecord {
     fn set_event_name(&mut self, name: &'static str) {
-        self.0.set_event_name(name);
+        self.record.set_event_name(name);
     }
 
     fn set_target<T: Into<Cow<'static, str>>>(&mut self, target: T) {
-        self.0.set_target(target);
+        self.record.set_target(target);
     }
 
     fn set_timestamp(&mut self, timestamp: SystemTime) {
-        self.0.set_timestamp(timestamp);
+        self.record.set_timestamp(timestamp);
     }
 
     fn set_observed_timestamp(&mut self, timestamp: SystemTime) {
-        self.0.set_observed_timestamp(timestamp);
+        self.record.set_observed_timestamp(timestamp);
     }
 
     fn set_severity_text(&mut self, text: &'static str) {
-        self.0.set_severity_text(text);
+        self.record.set_severity_text(text);
     }
 
     fn set_severity_number(&mut self, number: Severity) {
-        self.0.set_severity_number(number);
+        self.record.set_severity_number(number);
     }
 
     fn set_body(&mut self, body: AnyValue) {
-        self.0.set_body(redacted(body));
+        self.record.set_body(self.redacted(body));
     }
 
     fn add_attributes<I, K, V>(&mut self, attributes: I)
@@ -128,10 +142,10 @@ impl LogRecord for RedactedRecord {
     }
 
     fn add_attribute<K: Into<Key>, V: Into<AnyValue>>(&mut self, key: K, value: V) {
-        self.0.add_attribute(key, redacted(value.into()));
+        self.record.add_attribute(key, self.redacted(value.into()));
     }
 
     fn set_trace_context(&mut self, trace_id: TraceId, span_id: SpanId, trace_flags: Option<TraceFlags>) {
-        self.0.set_trace_context(trace_id, span_id, trace_flags);
+        self.record.set_trace_context(trace_id, span_id, trace_flags);
     }
 }

@@ -32,6 +32,7 @@ use tracing::warn;
 
 use super::calls::CallObserver;
 use super::sampler::Sampler;
+use super::secrets::Secrets;
 use super::trace_context::Propagation;
 use crate::config::TelemetrySettings;
 use crate::environment::Environment;
@@ -49,9 +50,12 @@ pub const SCOPE: &str = "sidegate";
 /// How long what waits is sent for at the end, where nobody knows better.
 pub const FLUSH: Duration = Duration::from_secs(2);
 
-/// What is exported while an instance runs. Cheap to clone; the default exports nothing.
+/// What is exported while an instance runs, and what nobody may see of it. Cheap to clone; the default exports nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Telemetry(Option<Arc<Exports>>);
+pub struct Telemetry {
+    exports: Option<Arc<Exports>>,
+    secrets: Secrets,
+}
 
 #[derive(Debug)]
 struct Exports {
@@ -76,13 +80,15 @@ impl Telemetry {
     /// Files that are named cannot be used. That nobody answers at an endpoint is none.
     pub fn start(config: &TelemetrySettings, environment: &Environment) -> Result<Self, ExportError> {
         let settings = ExportSettings::resolve(config, environment);
+        let secrets = Secrets::default();
+        secrets.learn(settings.secrets());
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let spans = match &settings.traces {
             Some(destination) => {
                 let mut exporter = destination.span_exporter()?;
                 exporter.set_resource(&settings.resource);
-                let (queue, running) =
-                    Queue::new("spans", settings.span_batches, SpanSender(exporter), stop.clone());
+                let sender = SpanSender { exporter, secrets: secrets.clone() };
+                let (queue, running) = Queue::new("spans", settings.span_batches, sender, stop.clone());
                 tracker.spawn(running);
                 Some(queue)
             }
@@ -101,28 +107,34 @@ impl Telemetry {
             Some(destination) => {
                 let mut exporter = destination.log_exporter()?;
                 exporter.set_resource(&settings.resource);
-                let (queue, running) =
-                    Queue::new("log records", settings.log_batches, RecordSender(exporter), stop.clone());
+                let sender = RecordSender { exporter, secrets: secrets.clone() };
+                let (queue, running) = Queue::new("log records", settings.log_batches, sender, stop.clone());
                 tracker.spawn(running);
                 let provider = SdkLoggerProvider::builder()
                     .with_log_processor(Records(queue.clone()))
                     .with_resource(settings.resource.clone())
                     .build();
-                Some((queue, RedactingLoggers(provider)))
+                Some((queue, RedactingLoggers { provider, secrets: secrets.clone() }))
             }
             None => None,
         };
-        Ok(Self(Some(Arc::new(Exports { settings, spans, tracer, logs, tracker, stop }))))
+        let exports = Exports { settings, spans, tracer, logs, tracker, stop };
+        Ok(Self { exports: Some(Arc::new(exports)), secrets })
+    }
+
+    /// What may be in nothing that is exported, logged or said.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// What is exported, and where to; `None` where nothing was asked for.
     pub fn settings(&self) -> Option<&ExportSettings> {
-        self.0.as_ref().map(|exports| &exports.settings)
+        self.exports.as_ref().map(|exports| &exports.settings)
     }
 
     /// Which traces are recorded, where spans are exported.
     pub fn sampler(&self) -> Option<Sampler> {
-        let exports = self.0.as_ref()?;
+        let exports = self.exports.as_ref()?;
         exports.spans.as_ref().map(|_| exports.settings.sampler)
     }
 
@@ -133,24 +145,24 @@ impl Telemetry {
 
     /// Who wants to be told of calls.
     pub fn observers(&self) -> Vec<Arc<dyn CallObserver>> {
-        let queue = self.0.as_ref().and_then(|exports| exports.spans.clone());
+        let queue = self.exports.as_ref().and_then(|exports| exports.spans.clone());
         let spans = queue.map(|queue| Arc::new(CallSpans::new(queue, scope())) as Arc<dyn CallObserver>);
         spans.into_iter().collect()
     }
 
     /// Makes spans of those of `tracing`, where spans are exported.
     pub fn tracer(&self) -> Option<SdkTracer> {
-        Some(self.0.as_ref()?.tracer.as_ref()?.tracer_with_scope(scope()))
+        Some(self.exports.as_ref()?.tracer.as_ref()?.tracer_with_scope(scope()))
     }
 
     /// Makes log records, where they are exported.
     pub fn loggers(&self) -> Option<RedactingLoggers> {
-        Some(self.0.as_ref()?.logs.as_ref()?.1.clone())
+        Some(self.exports.as_ref()?.logs.as_ref()?.1.clone())
     }
 
     /// The spans and log records that were not exported.
     pub fn losses(&self) -> (Losses, Losses) {
-        let exports = self.0.as_deref();
+        let exports = self.exports.as_deref();
         let spans = exports.and_then(|exports| exports.spans.as_ref()).map(Queue::losses);
         let logs = exports.and_then(|exports| exports.logs.as_ref()).map(|(queue, _)| queue.losses());
         (spans.unwrap_or_default(), logs.unwrap_or_default())
@@ -165,7 +177,7 @@ impl Telemetry {
 
     /// Sends what waits, and ends; what takes longer than `limit` is given up. Whether all was sent.
     pub async fn shutdown(&self, limit: Duration) -> bool {
-        let Some(exports) = &self.0 else { return true };
+        let Some(exports) = &self.exports else { return true };
         exports.stop.cancel();
         exports.tracker.close();
         tokio::time::timeout(limit, exports.tracker.wait()).await.is_ok()

@@ -122,6 +122,16 @@ impl Signal {
 }
 
 impl ExportSettings {
+    /// What collectors are told and nobody else may see: the values of headers, and what in them follows a scheme.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let destinations = [&self.traces, &self.metrics, &self.logs].into_iter().flatten();
+        let values = destinations.flat_map(|destination| &destination.headers);
+        values.filter_map(|(_, value)| value.to_str().ok()).flat_map(|value| {
+            let credentials = value.split_once(' ').map(|(_, credentials)| credentials);
+            std::iter::once(value).chain(credentials)
+        })
+    }
+
     /// What is to be exported.
     pub fn resolve(config: &TelemetrySettings, environment: &Environment) -> Self {
         let mut reader = Reader { config, environment, warnings: Vec::new() };

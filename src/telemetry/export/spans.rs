@@ -9,12 +9,12 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
-use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use super::queue::{Queue, Sender};
 use crate::telemetry::calls::{CallObserver, CallRecord, Outcome, Subject};
-use crate::telemetry::redact::redact;
+use crate::telemetry::secrets::Secrets;
 use crate::telemetry::trace_context;
 
 /// Exports calls.
@@ -144,8 +144,8 @@ fn status(call: &CallRecord) -> Status {
     match call.outcome {
         None | Some(Outcome::Ok) => Status::Unset,
         Some(_) => {
-            let words = call.error.as_deref().map(|error| redact(error).into_owned());
-            Status::Error { description: words.unwrap_or_default().into() }
+            let words = call.error.as_deref().unwrap_or_default();
+            Status::Error { description: words.to_owned().into() }
         }
     }
 }
@@ -163,7 +163,7 @@ fn common_attributes(call: &CallRecord) -> Vec<KeyValue> {
         }
         Some(Subject::Prompt(name)) => attributes.push(KeyValue::new("gen_ai.prompt.name", name.clone())),
         Some(Subject::Resource(uri)) => {
-            attributes.push(KeyValue::new("mcp.resource.uri", redact(uri).into_owned()));
+            attributes.push(KeyValue::new("mcp.resource.uri", uri.clone()));
         }
         None => {}
     }
@@ -187,12 +187,43 @@ fn unquoted(raw: &str) -> String {
     raw.trim_matches('"').to_owned()
 }
 
-/// Sends spans.
-pub(super) struct SpanSender<E>(pub(super) E);
+/// Sends spans, without what may be secret: here, where no call waits for it.
+pub(super) struct SpanSender<E> {
+    pub(super) exporter: E,
+    pub(super) secrets: Secrets,
+}
 
 impl<E: opentelemetry_sdk::trace::SpanExporter + 'static> Sender<SpanData> for SpanSender<E> {
-    async fn send(&mut self, batch: Vec<SpanData>) -> Result<(), String> {
-        self.0.export(batch).await.map_err(|error| redact(&error.to_string()).into_owned())
+    async fn send(&mut self, mut batch: Vec<SpanData>) -> Result<(), String> {
+        batch.iter_mut().for_each(|span| hide_secrets(span, &self.secrets));
+        let sent = self.exporter.export(batch).await;
+        sent.map_err(|error| self.secrets.redact(&error.to_string()).into_owned())
+    }
+}
+
+fn hide_secrets(span: &mut SpanData, secrets: &Secrets) {
+    let hide = |text: &mut Cow<'static, str>| {
+        if let Cow::Owned(shown) = secrets.redact(text) {
+            *text = shown.into();
+        }
+    };
+    let hide_in = |attributes: &mut Vec<KeyValue>| {
+        for attribute in attributes {
+            if let Value::String(text) = &attribute.value
+                && let Cow::Owned(shown) = secrets.redact(text.as_str())
+            {
+                attribute.value = shown.into();
+            }
+        }
+    };
+    hide(&mut span.name);
+    hide_in(&mut span.attributes);
+    if let Status::Error { description } = &mut span.status {
+        hide(description);
+    }
+    for event in &mut span.events.events {
+        hide(&mut event.name);
+        hide_in(&mut event.attributes);
     }
 }
 

@@ -18,6 +18,7 @@ use super::MOST_SERIES;
 use super::definitions::{CLIENT_DURATION, ERROR, METHOD, PROMPT, SERVER, SERVER_DURATION, STATUS, TOOL};
 use crate::mcpserver::ServerName;
 use crate::telemetry::calls::{CallObserver, CallRecord, Outcome, Subject};
+use crate::telemetry::secrets::Secrets;
 
 /// How many names of tools and prompts become labels, those of servers that have gone included. Later ones are `_OTHER`.
 pub const MOST_NAMES: usize = 1000;
@@ -40,6 +41,7 @@ pub struct CallMetrics {
     server: Histogram<f64>,
     client: Histogram<f64>,
     offered: Arc<dyn Offered>,
+    secrets: Secrets,
     known: RwLock<Known>,
 }
 
@@ -85,10 +87,11 @@ impl Name {
         }
     }
 
-    fn label(&self) -> KeyValue {
+    fn label(&self, secrets: &Secrets) -> KeyValue {
+        let shown = |name: &str| secrets.redact(name).into_owned();
         match self {
-            Self::Tool(name) => KeyValue::new(TOOL.key, Arc::clone(name)),
-            Self::Prompt(name) => KeyValue::new(PROMPT.key, Arc::clone(name)),
+            Self::Tool(name) => KeyValue::new(TOOL.key, shown(name)),
+            Self::Prompt(name) => KeyValue::new(PROMPT.key, shown(name)),
             Self::OtherTool => KeyValue::new(TOOL.key, OTHER),
             Self::OtherPrompt => KeyValue::new(PROMPT.key, OTHER),
         }
@@ -102,9 +105,9 @@ impl Series {
         Some((self.server.clone(), name))
     }
 
-    fn labels(&self) -> Arc<[KeyValue]> {
+    fn labels(&self, secrets: &Secrets) -> Arc<[KeyValue]> {
         let mut labels = vec![KeyValue::new(METHOD.key, self.method)];
-        labels.extend(self.subject.as_ref().map(Name::label));
+        labels.extend(self.subject.as_ref().map(|subject| subject.label(secrets)));
         labels.extend(self.server.as_ref().map(|server| KeyValue::new(SERVER.key, server.to_string())));
         if let Some(error) = self.outcome.error_type() {
             if let Outcome::Error { .. } = self.outcome {
@@ -119,11 +122,12 @@ impl Series {
 }
 
 impl CallMetrics {
-    pub(super) fn new(meter: &Meter, offered: Arc<dyn Offered>) -> Self {
+    pub(super) fn new(meter: &Meter, offered: Arc<dyn Offered>, secrets: Secrets) -> Self {
         Self {
             server: SERVER_DURATION.histogram(meter, &BOUNDARIES),
             client: CLIENT_DURATION.histogram(meter, &BOUNDARIES),
             offered,
+            secrets,
             known: RwLock::default(),
         }
     }
@@ -159,10 +163,12 @@ impl CallMetrics {
             }
         }
         if known.labels.len() < MOST_SERIES {
-            return Arc::clone(known.labels.entry(series).or_insert_with_key(Series::labels));
+            return Arc::clone(
+                known.labels.entry(series).or_insert_with_key(|series| series.labels(&self.secrets)),
+            );
         }
         drop(known);
-        series.labels()
+        series.labels(&self.secrets)
     }
 
     fn known(&self, series: &Series) -> Option<Arc<[KeyValue]>> {

@@ -37,6 +37,8 @@ pub use observed::{
 use push::{Pushing, Reader};
 pub use reloads::ReloadMetrics;
 
+use super::secrets::Secrets;
+
 /// The media type of [`Metrics::text`].
 pub const TEXT_TYPE: &str = prometheus::TEXT_FORMAT;
 
@@ -60,7 +62,8 @@ pub struct Metrics {
 
 impl Metrics {
     /// The instruments of the instance that `resource` describes. Prometheus reads them, and where it has a `pushed`
-    /// temporality, so does what [`push`](Self::push) begins. `offered` knows which names may be labels.
+    /// temporality, so does what [`push`](Self::push) begins. `offered` knows which names may be labels; none
+    /// holds one of `secrets`.
     ///
     /// # Errors
     ///
@@ -69,6 +72,7 @@ impl Metrics {
         resource: Resource,
         pushed: Option<Temporality>,
         offered: Arc<dyn Offered>,
+        secrets: Secrets,
     ) -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let prometheus = opentelemetry_prometheus::exporter()
@@ -89,7 +93,7 @@ impl Metrics {
         }
         let provider = builder.build();
         let meter = provider.meter(SCOPE);
-        let calls = Arc::new(CallMetrics::new(&meter, offered));
+        let calls = Arc::new(CallMetrics::new(&meter, offered, secrets));
         let reloads = ReloadMetrics::new(&meter);
         Ok(Self { provider, registry, meter, calls, reloads, reader, pushing: OnceLock::new() })
     }

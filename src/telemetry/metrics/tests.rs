@@ -66,7 +66,7 @@ struct Measured {
 
 impl Measured {
     fn new() -> Self {
-        let metrics = Metrics::new(resource(), None, Arc::new(Named)).unwrap();
+        let metrics = Metrics::new(resource(), None, Arc::new(Named), Secrets::default()).unwrap();
         Self::of(metrics)
     }
 
@@ -118,6 +118,17 @@ fn measured(sample: &Sample) -> f64 {
     assert!(buckets.windows(2).all(|pair| pair[0].less_than < pair[1].less_than), "{buckets:?}");
     assert!(buckets.windows(2).all(|pair| pair[0].count <= pair[1].count), "{buckets:?}");
     last.count
+}
+
+#[test]
+fn no_label_holds_a_secret() {
+    let secrets = Secrets::default();
+    let all = Measured::of(Metrics::new(resource(), None, Arc::new(Named), secrets.clone()).unwrap());
+    secrets.learn(["tool-of-hunter22"]);
+    all.tool("time", "the-tool-of-hunter22", Outcome::Ok);
+    let requests = all.requests();
+    let labels = requests.keys().next().unwrap();
+    assert!(labels.contains("the-***") && !labels.contains("hunter22"), "{labels}");
 }
 
 #[test]
@@ -327,7 +338,9 @@ fn attribute_key(attribute: &KeyValueProto) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_gets_what_prometheus_gets() {
     let collector = Collector::default();
-    let all = Measured::of(Metrics::new(resource(), Some(Temporality::Cumulative), Arc::new(Named)).unwrap());
+    let all = Measured::of(
+        Metrics::new(resource(), Some(Temporality::Cumulative), Arc::new(Named), Secrets::default()).unwrap(),
+    );
     all.metrics.watch(Arc::new(Full));
     all.metrics.push(collector.exporter().await, Duration::from_secs(3600));
     for outcome in [Outcome::Ok, Outcome::Ok, Outcome::ToolError, Outcome::Error { code: -32602 }] {
@@ -361,7 +374,9 @@ async fn a_dead_collector_keeps_nobody_waiting() {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let exporter =
         opentelemetry_otlp::MetricExporter::builder().with_tonic().with_endpoint(endpoint).build().unwrap();
-    let all = Measured::of(Metrics::new(resource(), Some(Temporality::Cumulative), Arc::new(Named)).unwrap());
+    let all = Measured::of(
+        Metrics::new(resource(), Some(Temporality::Cumulative), Arc::new(Named), Secrets::default()).unwrap(),
+    );
     all.metrics.push(exporter, Duration::from_millis(1));
     listener.accept().await.unwrap();
     all.tool("time", "t", Outcome::Ok);

@@ -38,6 +38,7 @@ pub(crate) struct McpClient {
 pub(crate) struct Http {
     client: Client<HttpConnector, Full<Bytes>>,
     url: Uri,
+    token: Option<String>,
 }
 
 /// A response whose body was read to its end.
@@ -105,7 +106,20 @@ impl McpClient {
         capabilities: Value,
         headers: &[(&str, &str)],
     ) -> Self {
-        let http = Http::new(url);
+        Self::initialize_over(Http::new(url), version, capabilities, headers).await
+    }
+
+    /// Opens a session where a token is needed.
+    pub(crate) async fn with_token(url: &str, token: &str) -> Self {
+        Self::initialize_over(Http::new(url).with_token(token), LATEST, json!({}), &[]).await
+    }
+
+    async fn initialize_over(
+        http: Http,
+        version: &str,
+        capabilities: Value,
+        headers: &[(&str, &str)],
+    ) -> Self {
         let request = json!({
             "jsonrpc": "2.0",
             "id": 0,
@@ -256,7 +270,12 @@ struct NamedTool {
 impl Http {
     pub(crate) fn new(url: &str) -> Self {
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { client, url: url.parse().unwrap() }
+        Self { client, url: url.parse().unwrap(), token: None }
+    }
+
+    /// Sends this bearer token with every request.
+    pub(crate) fn with_token(self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self }
     }
 
     /// POSTs with the headers every MCP client sends; `headers` come on top, an empty value removes one.
@@ -276,6 +295,9 @@ impl Http {
         all.insert(header::ACCEPT, accept.parse().unwrap());
         if method == Method::POST {
             all.insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
+        }
+        if let Some(token) = &self.token {
+            all.insert(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
         }
         for &(name, value) in headers {
             let name: http::HeaderName = name.parse().unwrap();
