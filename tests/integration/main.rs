@@ -18,6 +18,8 @@ mod cli;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod collectors;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod connect;

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::support::collector::{Collector, Otlp, text};
+use super::support::collector::{Collector, Exporting, Otlp, text};
 use super::support::definitions::{remote, stdio, with};
 use super::support::mcp_client::{Http, RawResponse};
 use super::support::optional::Through;
@@ -200,11 +200,8 @@ async fn a_planted_secret_is_shown_by_nobody(
     let sidegate = builder
         .config("aggregator: {tokenFile: token}\n")
         .without_env("SIDEGATE_TELEMETRY_CALL_IDS")
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint)
-        .env("OTEL_EXPORTER_OTLP_PROTOCOL", collector.protocol)
+        .exporting_to(&collector)
         .env("OTEL_EXPORTER_OTLP_HEADERS", format!("authorization=Custom%20{}", SECRETS[5].1))
-        .env("OTEL_BSP_SCHEDULE_DELAY", "20")
-        .env("OTEL_BLRP_SCHEDULE_DELAY", "20")
         .env("SIDEGATE_LOG", "info,sidegate=trace")
         .arg("--log-format")
         .arg(format)

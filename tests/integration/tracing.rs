@@ -6,11 +6,10 @@ use rstest::rstest;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::support::collector::{Collector, Otlp, attribute, text};
+use super::support::collector::{Collector, Exporting, Otlp, attribute, text};
 use super::support::definitions::{example, remote, with};
 use super::support::optional::{Through, real_agentgateway};
 use super::support::scripted::{Offered, Scripted};
-use super::support::sidegate::Builder;
 use super::support::{McpClient, Sidegate};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -18,20 +17,6 @@ const CLIENT_SPAN: &str = "00f067aa0ba902b7";
 
 fn traceparent() -> String {
     format!("00-{TRACE}-{CLIENT_SPAN}-01")
-}
-
-trait Exporting {
-    fn exporting_to(self, collector: &Collector) -> Self;
-}
-
-impl Exporting for Builder {
-    fn exporting_to(self, collector: &Collector) -> Self {
-        self.env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint)
-            .env("OTEL_EXPORTER_OTLP_PROTOCOL", collector.protocol)
-            .env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20collector-token-1")
-            .env("OTEL_BSP_SCHEDULE_DELAY", "20")
-            .env("OTEL_BLRP_SCHEDULE_DELAY", "20")
-    }
 }
 
 /// A server whose tool `plain` answers with what it got.

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +26,8 @@ use tokio::runtime::Handle;
 
 use super::settings::Destination;
 use crate::config::OtlpProtocol;
+use crate::error::chain;
+use crate::sync::lock;
 use crate::tls::{self, ClientIdentity};
 
 /// The largest answer of a collector that is read, in bytes.
@@ -74,19 +77,28 @@ macro_rules! exporter {
                             .with_timeout(self.timeout)
                             .with_retry_policy(RetryPolicy::recommended())
                             .with_metadata(self.metadata());
+                        let builder = match self.compression {
+                            Some(compression) => builder.with_compression(compression),
+                            None => builder,
+                        };
                         match self.tonic_tls()? {
                             Some(tls) => builder.with_tls_config(tls).build(),
                             None => builder.build(),
                         }
                     }
-                    OtlpProtocol::HttpProtobuf => <$exporter>::builder()
-                        .with_http()
-                        .with_protocol(Protocol::HttpBinary)
-                        .with_endpoint(endpoint)
-                        .with_timeout(self.timeout)
-                        .with_headers(self.header_texts())
-                        .with_http_client(self.http_client()?)
-                        .build(),
+                    OtlpProtocol::HttpProtobuf => {
+                        let builder = <$exporter>::builder()
+                            .with_http()
+                            .with_protocol(Protocol::HttpBinary)
+                            .with_endpoint(endpoint)
+                            .with_timeout(self.timeout)
+                            .with_headers(self.header_texts())
+                            .with_http_client(self.http_client()?);
+                        match self.compression {
+                            Some(compression) => builder.with_compression(compression).build(),
+                            None => builder.build(),
+                        }
+                    }
                 };
                 built.map_err(|source| ExportError::Build { signal: $signal, source })
             }
@@ -152,7 +164,8 @@ impl Destination {
             tls::client(rustls::RootCertStore::empty()).map_err(ExportError::Tls)?
         };
         let client = Client::builder(TokioExecutor::new()).build(HttpsConnector::from((connector, config)));
-        Ok(CollectorClient { client, runtime: Handle::current(), timeout: self.timeout })
+        let (runtime, timeout, trouble) = (Handle::current(), self.timeout, self.trouble.clone());
+        Ok(CollectorClient { client, runtime, timeout, trouble })
     }
 }
 
@@ -170,6 +183,21 @@ struct CollectorClient {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     runtime: Handle,
     timeout: Duration,
+    trouble: Trouble,
+}
+
+/// Why the collector could not be reached the last time: the exporter keeps it for itself. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trouble(Arc<Mutex<Option<String>>>);
+
+impl Trouble {
+    /// What the exporter says, and why where that is known.
+    pub(super) fn explain(&self, error: &impl std::fmt::Display) -> String {
+        match lock(&self.0).take() {
+            Some(why) => format!("{error}: {why}"),
+            None => error.to_string(),
+        }
+    }
 }
 
 impl HttpClient for CollectorClient {
@@ -190,6 +218,11 @@ impl HttpClient for CollectorClient {
             Ok::<_, HttpError>(Response::from_parts(parts, body))
         };
         let exchange = self.runtime.spawn(tokio::time::timeout(timeout, exchange));
-        Box::pin(async move { exchange.await?? })
+        let trouble = self.trouble.clone();
+        Box::pin(async move {
+            let exchanged: Result<_, HttpError> = async { exchange.await?? }.await;
+            *lock(&trouble.0) = exchanged.as_ref().err().map(|error| chain(&**error));
+            exchanged
+        })
     }
 }

@@ -11,6 +11,7 @@ use opentelemetry_sdk::logs::{
     LogBatch, LogExporter, LogProcessor, SdkLogRecord, SdkLogger, SdkLoggerProvider,
 };
 
+use super::client::Trouble;
 use super::queue::{Queue, Sender};
 use crate::telemetry::secrets::Secrets;
 
@@ -38,6 +39,7 @@ impl LogProcessor for Records {
 /// Sends records.
 pub(super) struct RecordSender<E> {
     pub(super) exporter: E,
+    pub(super) trouble: Trouble,
     pub(super) secrets: Secrets,
 }
 
@@ -45,7 +47,7 @@ impl<E: LogExporter + 'static> Sender<Record> for RecordSender<E> {
     async fn send(&mut self, batch: Vec<Record>) -> Result<(), String> {
         let records: Vec<_> = batch.iter().map(|(record, scope)| (record, scope)).collect();
         let sent = self.exporter.export(LogBatch::new(&records)).await;
-        sent.map_err(|error| self.secrets.redact(&error.to_string()).into_owned())
+        sent.map_err(|error| self.secrets.redact(&self.trouble.explain(&error)).into_owned())
     }
 }
 

@@ -87,7 +87,8 @@ impl Telemetry {
             Some(destination) => {
                 let mut exporter = destination.span_exporter()?;
                 exporter.set_resource(&settings.resource);
-                let sender = SpanSender { exporter, secrets: secrets.clone() };
+                let trouble = destination.trouble.clone();
+                let sender = SpanSender { exporter, trouble, secrets: secrets.clone() };
                 let (queue, running) = Queue::new("spans", settings.span_batches, sender, stop.clone());
                 tracker.spawn(running);
                 Some(queue)
@@ -107,7 +108,8 @@ impl Telemetry {
             Some(destination) => {
                 let mut exporter = destination.log_exporter()?;
                 exporter.set_resource(&settings.resource);
-                let sender = RecordSender { exporter, secrets: secrets.clone() };
+                let trouble = destination.trouble.clone();
+                let sender = RecordSender { exporter, trouble, secrets: secrets.clone() };
                 let (queue, running) = Queue::new("log records", settings.log_batches, sender, stop.clone());
                 tracker.spawn(running);
                 let provider = SdkLoggerProvider::builder()

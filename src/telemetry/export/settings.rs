@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use opentelemetry::KeyValue;
+use opentelemetry_otlp::Compression;
 use opentelemetry_sdk::Resource;
 use url::Url;
 
+use super::client::Trouble;
 use crate::config::{Origin, OtlpProtocol, Setting, TelemetrySettings};
 use crate::environment::Environment;
 use crate::telemetry::sampler::Sampler;
@@ -66,10 +68,14 @@ pub struct Destination {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// How long one export may take.
     pub timeout: Duration,
+    /// How what is sent is compressed, where it is.
+    pub compression: Option<Compression>,
     /// A PEM file with the certificates to trust, instead of those of the machine.
     pub certificate: Option<PathBuf>,
     /// PEM files with our certificate, and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// Why it could not be reached.
+    pub(super) trouble: Trouble,
 }
 
 impl fmt::Debug for Destination {
@@ -223,19 +229,29 @@ impl Reader<'_> {
         let certificate = self.of_signal(signal, "CERTIFICATE").map(|(_, path)| path.into());
         let client = self.of_signal(signal, "CLIENT_CERTIFICATE").map(|(_, path)| path.into());
         let key = self.of_signal(signal, "CLIENT_KEY").map(|(_, path)| path.into());
-        if let Some((name, compression)) = self.of_signal(signal, "COMPRESSION")
-            && compression != "none"
-        {
-            self.warnings.push(format!("{name} is ignored: what is exported is never compressed"));
-        }
         Some(Destination {
             endpoint,
             protocol,
             headers: self.headers(signal),
             timeout: timeout.map_or(TIMEOUT, Duration::from_millis),
+            compression: self.compression(signal),
             certificate,
             identity: client.zip(key),
+            trouble: Trouble::default(),
         })
+    }
+
+    fn compression(&mut self, signal: Signal) -> Option<Compression> {
+        let (name, value) = self.of_signal(signal, "COMPRESSION")?;
+        match value.to_ascii_lowercase().as_str() {
+            "gzip" => Some(Compression::Gzip),
+            "none" => None,
+            _ => {
+                self.warnings
+                    .push(format!("{name} is ignored, and nothing is compressed: it must be gzip or none"));
+                None
+            }
+        }
     }
 
     /// Where to, and whether that was said for this signal alone.
@@ -448,6 +464,31 @@ mod tests {
         let settings = resolve(file, &[general, ours, own, protocol]);
         assert_eq!(endpoint(settings.traces), "http/protobuf https://own/as-it-is");
         assert_eq!(endpoint(settings.logs), "grpc http://ours:2/");
+    }
+
+    #[test]
+    fn each_signal_is_compressed_as_its_variable_says_or_that_for_all() {
+        let all = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4317");
+        let compressions = |variables: &[(&str, &str)]| {
+            let settings = resolve("", &[&[all], variables].concat());
+            let all = [settings.traces, settings.metrics, settings.logs];
+            (all.map(|destination| destination.unwrap().compression), settings.warnings)
+        };
+        let (gzip, none) = (Some(Compression::Gzip), None);
+        assert_eq!(compressions(&[]), ([none; 3], Vec::new()));
+        let general = ("OTEL_EXPORTER_OTLP_COMPRESSION", "GZIP");
+        assert_eq!(compressions(&[general]), ([gzip; 3], Vec::new()));
+        let own = ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "none");
+        assert_eq!(compressions(&[general, own]), ([gzip, none, gzip], Vec::new()));
+        let wrong = ("OTEL_EXPORTER_OTLP_LOGS_COMPRESSION", "brotli");
+        let (found, warnings) = compressions(&[general, wrong]);
+        assert_eq!(found, [gzip, gzip, none]);
+        assert_eq!(
+            warnings,
+            [
+                "OTEL_EXPORTER_OTLP_LOGS_COMPRESSION is ignored, and nothing is compressed: it must be gzip or none"
+            ]
+        );
     }
 
     #[test]

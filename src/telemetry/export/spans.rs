@@ -12,6 +12,7 @@ use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, Tr
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
+use super::client::Trouble;
 use super::queue::{Queue, Sender};
 use crate::telemetry::calls::{CallObserver, CallRecord, Outcome, Subject};
 use crate::telemetry::secrets::Secrets;
@@ -190,6 +191,7 @@ fn unquoted(raw: &str) -> String {
 /// Sends spans, without what may be secret: here, where no call waits for it.
 pub(super) struct SpanSender<E> {
     pub(super) exporter: E,
+    pub(super) trouble: Trouble,
     pub(super) secrets: Secrets,
 }
 
@@ -197,7 +199,7 @@ impl<E: opentelemetry_sdk::trace::SpanExporter + 'static> Sender<SpanData> for S
     async fn send(&mut self, mut batch: Vec<SpanData>) -> Result<(), String> {
         batch.iter_mut().for_each(|span| hide_secrets(span, &self.secrets));
         let sent = self.exporter.export(batch).await;
-        sent.map_err(|error| self.secrets.redact(&error.to_string()).into_owned())
+        sent.map_err(|error| self.secrets.redact(&self.trouble.explain(&error)).into_owned())
     }
 }
 

@@ -1,11 +1,17 @@
 //! An OTLP collector in this process: over gRPC, or over HTTP with protobuf.
 
+use std::convert::Infallible;
+use std::io::Read as _;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
@@ -21,11 +27,15 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use sidegate::wire::server::serve_connections;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+use tonic::codec::CompressionEncoding;
 use tonic::transport::server::TcpIncoming;
 
+use super::certificates::Certificates;
 use super::eventually;
+use super::sidegate::Builder;
 
 /// How a collector is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,18 +58,35 @@ struct Received {
     spans: Arc<Mutex<Vec<(String, Span)>>>,
     logs: Arc<Mutex<Vec<LogRecord>>>,
     headers: Arc<Mutex<Vec<String>>>,
+    encodings: Arc<Mutex<Vec<String>>>,
 }
 
 impl Collector {
     pub(crate) async fn start(otlp: Otlp) -> Self {
+        Self::start_with(otlp, None).await
+    }
+
+    /// A collector that speaks TLS only.
+    pub(crate) async fn start_tls(otlp: Otlp, certificates: &Certificates) -> Self {
+        Self::start_with(otlp, Some(certificates)).await
+    }
+
+    async fn start_with(otlp: Otlp, tls: Option<&Certificates>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let endpoint = format!("{scheme}://{}", listener.local_addr().unwrap());
         let (received, stop) = (Received::default(), CancellationToken::new());
         match otlp {
             Otlp::Grpc => {
-                let serving = tonic::transport::Server::builder()
-                    .add_service(TraceServiceServer::new(received.clone()))
-                    .add_service(LogsServiceServer::new(received.clone()))
+                let mut server = tonic::transport::Server::builder();
+                if let Some(tls) = tls {
+                    server = server.tls_config(tls.of_tonic()).unwrap();
+                }
+                let traces = TraceServiceServer::new(received.clone());
+                let logs = LogsServiceServer::new(received.clone());
+                let serving = server
+                    .add_service(traces.accept_compressed(CompressionEncoding::Gzip))
+                    .add_service(logs.accept_compressed(CompressionEncoding::Gzip))
                     .serve_with_incoming_shutdown(
                         TcpIncoming::from(listener),
                         stop.clone().cancelled_owned(),
@@ -68,8 +95,17 @@ impl Collector {
             }
             Otlp::Http => {
                 let received = received.clone();
-                let handler = move |request| received.clone().post(request);
-                tokio::spawn(serve_connections(listener, handler, stop.clone(), TaskTracker::new()));
+                match tls {
+                    Some(tls) => {
+                        let acceptor = TlsAcceptor::from(tls.of_rustls());
+                        let serving = serve_tls(listener, acceptor, received);
+                        tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
+                    }
+                    None => {
+                        let handler = move |request| received.clone().post(request);
+                        tokio::spawn(serve_connections(listener, handler, stop.clone(), TaskTracker::new()));
+                    }
+                }
             }
         }
         let protocol = match otlp {
@@ -89,9 +125,20 @@ impl Collector {
         self.received.headers.lock().unwrap().clone()
     }
 
+    /// How the requests that have come were compressed, those that were not left out.
+    pub(crate) fn encodings(&self) -> Vec<String> {
+        self.received.encodings.lock().unwrap().clone()
+    }
+
     /// All log records that have come.
     pub(crate) fn logs(&self) -> Vec<LogRecord> {
         self.received.logs.lock().unwrap().clone()
+    }
+
+    /// Waits until a log record has come that is as asked.
+    pub(crate) async fn log_where(&self, is_it: impl Fn(&LogRecord) -> bool) -> LogRecord {
+        eventually("a log record at the collector", async || self.logs().into_iter().find(|log| is_it(log)))
+            .await
     }
 
     /// Waits until spans have come that are as asked; gives those of them.
@@ -121,11 +168,25 @@ impl Received {
         self.logs.lock().unwrap().extend(all.flat_map(|of_scope| of_scope.log_records));
     }
 
+    fn note_encoding<T>(&self, request: &tonic::Request<T>) {
+        let encoding = request.metadata().get("grpc-encoding").and_then(|value| value.to_str().ok());
+        let encoding = encoding.filter(|encoding| *encoding != "identity").map(str::to_owned);
+        self.encodings.lock().unwrap().extend(encoding);
+    }
+
     async fn post(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let authorization = request.headers().get("authorization").and_then(|value| value.to_str().ok());
         self.headers.lock().unwrap().extend(authorization.map(str::to_owned));
+        let encoding =
+            request.headers().get("content-encoding").map(|value| value.to_str().unwrap().to_owned());
         let path = request.uri().path().to_owned();
-        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let mut body = request.into_body().collect().await.unwrap().to_bytes();
+        if encoding.as_deref() == Some("gzip") {
+            let mut text = Vec::new();
+            GzDecoder::new(&*body).read_to_end(&mut text).unwrap();
+            body = text.into();
+        }
+        self.encodings.lock().unwrap().extend(encoding);
         let mut response = Response::new(Full::default());
         match path.as_str() {
             "/v1/traces" => self.traces(ExportTraceServiceRequest::decode(body).unwrap()),
@@ -133,6 +194,22 @@ impl Received {
             _ => *response.status_mut() = StatusCode::NOT_FOUND,
         }
         response
+    }
+}
+
+/// Serves each connection that comes, over TLS; one that is refused is closed.
+async fn serve_tls(listener: TcpListener, acceptor: TlsAcceptor, received: Received) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (acceptor, received) = (acceptor.clone(), received.clone());
+        tokio::spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let service = service_fn(move |request| {
+                let received = received.clone();
+                async move { Ok::<_, Infallible>(received.post(request).await) }
+            });
+            // The other side may close it at any time.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
     }
 }
 
@@ -144,6 +221,7 @@ impl TraceService for Received {
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
         let authorization = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
         self.headers.lock().unwrap().extend(authorization.map(str::to_owned));
+        self.note_encoding(&request);
         self.traces(request.into_inner());
         Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
     }
@@ -155,8 +233,25 @@ impl LogsService for Received {
         &self,
         request: tonic::Request<ExportLogsServiceRequest>,
     ) -> Result<tonic::Response<ExportLogsServiceResponse>, tonic::Status> {
+        self.note_encoding(&request);
         self.records(request.into_inner());
         Ok(tonic::Response::new(ExportLogsServiceResponse::default()))
+    }
+}
+
+/// An instance that exports.
+pub(crate) trait Exporting {
+    /// Everything goes to `collector`, soon.
+    fn exporting_to(self, collector: &Collector) -> Self;
+}
+
+impl Exporting for Builder {
+    fn exporting_to(self, collector: &Collector) -> Self {
+        self.env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint)
+            .env("OTEL_EXPORTER_OTLP_PROTOCOL", collector.protocol)
+            .env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20collector-token-1")
+            .env("OTEL_BSP_SCHEDULE_DELAY", "20")
+            .env("OTEL_BLRP_SCHEDULE_DELAY", "20")
     }
 }
 

@@ -7,6 +7,7 @@
 #![expect(dead_code, reason = "each topic uses what it needs; the tools are one kit")]
 
 pub(crate) mod browser;
+pub(crate) mod certificates;
 pub(crate) mod collector;
 pub(crate) mod definitions;
 pub(crate) mod forwarder;
