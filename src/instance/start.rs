@@ -328,6 +328,7 @@ fn call_log(telemetry: &Telemetry, metrics: &Metrics) -> Arc<CallLog> {
         sampler: telemetry.sampler(),
         propagation: telemetry.propagation(),
         secrets,
+        log_records: telemetry.loggers().is_some(),
     })
 }
 

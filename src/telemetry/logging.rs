@@ -115,7 +115,8 @@ fn for_people() -> FilterFn {
 
 /// Not what the connections to the collector say: each export would give more to export.
 fn is_ours(metadata: &Metadata<'_>) -> bool {
-    metadata.is_event() && metadata.target().starts_with("sidegate")
+    // Not `is_event`: who asks whether an event would be logged does so as neither, and what this says is taken for the event.
+    !metadata.is_span() && metadata.target().starts_with("sidegate")
 }
 
 fn is_lifecycle(metadata: &Metadata<'_>) -> bool {

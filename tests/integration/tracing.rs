@@ -1,5 +1,6 @@
 //! One trace from the client to the tool, and what becomes of it when the collector is not well.
 
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use rstest::rstest;
@@ -109,6 +110,40 @@ async fn a_call_is_one_trace_from_the_client_to_the_server(
         .spans_where(1, |span| span.name == "sidegate.reload.prove" && span.parent_span_id == reload.span_id)
         .await;
     assert!(attribute(&proof[0].attributes, "sidegate.generation").is_some());
+}
+
+#[rstest]
+#[tokio::test]
+async fn log_records_say_which_call_they_are_about(#[values("otlp", "none")] traces: &str) {
+    let (collector, far) = (Collector::start(Otlp::Http).await, scripted().await);
+    let sidegate = Sidegate::builder()
+        .exporting_to(&collector)
+        .env("OTEL_TRACES_EXPORTER", traces)
+        .env("SIDEGATE_LOG", "info,sidegate=debug")
+        .definition("far", &remote(&far.url))
+        .wait_for_servers()
+        .start()
+        .await;
+    let client = McpClient::connect(sidegate.url()).await;
+    let steps = json!([{"say": {"method": "notifications/progress", "params": {}}, "on": "own"}]);
+    let meta = json!({"traceparent": traceparent()});
+    let params = json!({"name": "x_far_act", "arguments": {"steps": steps}, "_meta": meta});
+    client.request("tools/call", &params).await.result();
+
+    let said = |record: &LogRecord| record.body.as_ref().map(text).unwrap_or_default();
+    let within = collector.log_where(|record| said(record) == "progress that belongs to no call").await;
+    let about = |record: &LogRecord| attribute(&record.attributes, "subject").as_deref() == Some("x_far_act");
+    let line = collector.log_where(|record| said(record) == "call" && about(record)).await;
+    assert_eq!((hex(&within.trace_id), hex(&line.trace_id)), (TRACE.to_owned(), TRACE.to_owned()));
+    assert_eq!(within.span_id, line.span_id);
+    if traces == "otlp" {
+        let spans = collector.spans_where(2, |span| hex(&span.trace_id) == TRACE).await;
+        assert_eq!(line.span_id, of_kind(&spans, SpanKind::Server).span_id);
+    }
+    // Recorded or not, as the spans are.
+    assert_eq!(line.flags, u32::from(traces == "otlp"));
+    let of_none = collector.log_where(|record| said(record) == "connected").await;
+    assert!(of_none.trace_id.is_empty() && of_none.span_id.is_empty(), "{of_none:?}");
 }
 
 #[rstest]

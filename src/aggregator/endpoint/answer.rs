@@ -65,7 +65,7 @@ impl Aggregate {
     ) -> Option<Result<ByteString, RpcError>> {
         let parent = context::parent(request, self.calls.propagation());
         let observed = self.calls.begin(observed::begin(client, request, parent));
-        let mut answer = self.answer(client, request, reply, &observed).await;
+        let mut answer = observed.carrying(self.answer(client, request, reply, &observed)).await;
         match &mut answer {
             Some(Ok(_)) => observed.ends(Outcome::Ok, None),
             Some(Err(error)) => {

@@ -6,6 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
+use futures_util::future::Either;
+use opentelemetry::Context;
+use opentelemetry::context::{FutureExt as _, WithContext};
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
 
 use super::children::{Children, Served};
 use super::record::{CallRecord, CallTimes, CallTrace, Outcome, Subject, UpstreamFacts, kept};
@@ -35,6 +39,8 @@ pub struct CallLogOptions {
     pub propagation: Propagation,
     /// What is in no text of a call.
     pub secrets: Secrets,
+    /// Log records are exported: they are to say which call they are about.
+    pub log_records: bool,
 }
 
 /// All calls.
@@ -44,6 +50,7 @@ pub struct CallLog {
     sampler: Option<Sampler>,
     propagation: Propagation,
     secrets: Secrets,
+    log_records: bool,
     ids: Ids,
     children: Arc<Children>,
     generation: ArcSwapOption<Arc<str>>,
@@ -84,12 +91,13 @@ impl CallLog {
 
     /// As [`new`](Self::new), with everything that can be said.
     pub fn with(options: CallLogOptions) -> Arc<Self> {
-        let CallLogOptions { observers, sampler, propagation, secrets } = options;
+        let CallLogOptions { observers, sampler, propagation, secrets, log_records } = options;
         Arc::new(Self {
             observers,
             sampler,
             propagation,
             secrets,
+            log_records,
             ids: Ids::default(),
             children: Arc::default(),
             generation: ArcSwapOption::empty(),
@@ -179,7 +187,20 @@ impl CallLog {
         lock(&self.state).finished.iter().cloned().collect()
     }
 
+    /// Where log records of a call belong; none where nobody gets them.
+    fn context(&self, trace: &CallTrace) -> Option<Context> {
+        if !self.log_records {
+            return None;
+        }
+        let flags = if trace.exported { TraceFlags::SAMPLED } else { TraceFlags::default() };
+        let (id, span) = (trace.id.to_bytes(), trace.server_span.to_bytes());
+        let (id, span) = (TraceId::from_bytes(id), SpanId::from_bytes(span));
+        let span = SpanContext::new(id, span, flags, false, TraceState::default());
+        Some(Context::new().with_remote_span_context(span))
+    }
+
     fn finish(&self, number: u64, record: CallRecord) {
+        let _context = self.context(&record.trace).map(Context::attach);
         for observer in &self.observers {
             observer.finished(&record);
         }
@@ -251,6 +272,14 @@ impl Call {
     /// Where it stands in its trace.
     pub fn trace(&self) -> &CallTrace {
         &self.trace
+    }
+
+    /// `work` as a part of the call: log records that are exported from within have the ids of its trace and of our span.
+    pub fn carrying<F: Future>(&self, work: F) -> Either<WithContext<F>, F> {
+        match self.log.context(&self.trace) {
+            Some(context) => Either::Left(work.with_context(context)),
+            None => Either::Right(work),
+        }
     }
 
     /// It goes to `server`.
