@@ -129,7 +129,8 @@ impl Upstream {
         let lost = CancellationToken::new();
         let lists = Arc::clone(link.lists());
         let side = ServerSide::new(ledger, Arc::clone(&lists), outbox, link.unsent().clone());
-        let span = info_span!("upstream", %server);
+        // Of its own: it lasts longer than the opening of the session, which may be a part of something.
+        let span = info_span!(parent: None, "upstream", %server);
         // They hold the session and not the upstream: when that is dropped, they end, and the session is closed.
         let listening = listen(Arc::clone(&session), Arc::clone(&side), lost.clone());
         tracker.spawn(listening.instrument(span.clone()));

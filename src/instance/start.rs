@@ -39,12 +39,12 @@ use crate::outbound::Proxies;
 use crate::ports::describe_holder;
 use crate::reconciler::{Front, Reconciler, ReconcilerOptions, Retry, Surroundings};
 use crate::subprocess::Helper;
-use crate::telemetry::LIFECYCLE;
 use crate::telemetry::call_lines::CallLines;
 use crate::telemetry::calls::{CallLog, CallLogOptions, CallObserver};
 use crate::telemetry::export::Telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::secrets::Secrets;
+use crate::telemetry::{Cause, LIFECYCLE};
 use crate::tls;
 use crate::wire::client::Pool;
 use crate::wire::server::{HostPolicy, ServerConfig, StreamableHttp, serve_connections};
@@ -166,6 +166,7 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
         drain: settings.drain.value,
         secrets: secrets.clone(),
         secret_names: secret_names.clone(),
+        cause: Cause::current(),
     };
     let reconciler = Reconciler::start(
         reconciler_options,

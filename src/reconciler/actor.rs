@@ -26,6 +26,7 @@ use crate::aggregator::link::{Limits, Link};
 use crate::aggregator::registry::Registry;
 use crate::bridge::Bridge;
 use crate::mcpserver::Definition;
+use crate::telemetry::Cause;
 use crate::telemetry::secrets::Secrets;
 use crate::wire::client::{Origin, Pool};
 use task::Task;
@@ -64,6 +65,8 @@ pub(super) struct Approach {
     pub(super) is_child: bool,
     /// Keeps the route, where it is one of ours.
     pub(super) lease: Option<Arc<RouteLease>>,
+    /// What a session by this way is a part of.
+    pub(super) cause: Cause,
 }
 
 /// Hears whether the next try to open a session has succeeded, and why not. Dropped when the server is not wanted any more.

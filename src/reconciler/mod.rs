@@ -46,6 +46,7 @@ use tokio_util::task::TaskTracker;
 use crate::aggregator::registry::Registry;
 use crate::bridge::Bridge;
 use crate::mcpserver::{Definitions, Reader, SecretNames};
+use crate::telemetry::Cause;
 use crate::telemetry::secrets::Secrets;
 use crate::wire::client::Pool;
 use actor::Shared;
@@ -76,6 +77,8 @@ pub struct ReconcilerOptions {
     pub secrets: Secrets,
     /// Names whose values are secret.
     pub secret_names: SecretNames,
+    /// The start, of which connecting the first servers is a part.
+    pub cause: Cause,
 }
 
 /// What is wrong with the definitions and belongs to no server.

@@ -5,6 +5,7 @@
 //! | [`calls`] | the calls under way and the last that have ended; whoever observes calls is told of each |
 //! | [`call_lines`] | a line in the log for each call |
 //! | [`export`] | OTLP: where spans, log records and metrics go, and that nobody waits for it |
+//! | `lifecycle` | the spans of what goes on besides calls, and what belongs to what |
 //! | `logging` | the log on stderr, and what of `tracing` is exported; for the binary |
 //! | [`metrics`] | what is counted and measured, for Prometheus and OTLP |
 //! | [`redact`] | texts without what looks like a secret |
@@ -17,6 +18,7 @@
 pub mod call_lines;
 pub mod calls;
 pub mod export;
+mod lifecycle;
 mod logging;
 pub mod metrics;
 pub mod redact;
@@ -24,7 +26,5 @@ pub mod sampler;
 pub mod secrets;
 pub mod trace_context;
 
+pub use lifecycle::{Cause, LIFECYCLE};
 pub use logging::{Hush, LOG_VARIABLE, LogFormat, init_logging};
-
-/// The target of the spans of what goes on besides calls: start, and reloads. They are for export, not for the log.
-pub const LIFECYCLE: &str = "sidegate::lifecycle";

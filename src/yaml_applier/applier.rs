@@ -27,8 +27,8 @@ use super::render::RenderError;
 use super::route_name::RouteName;
 use super::validate::{AcceptError, Accepted, KnownBad, ValidateError, Validator, accept};
 use super::write::{self, WriteError};
-use crate::telemetry::LIFECYCLE;
 use crate::telemetry::metrics::ReloadMetrics;
+use crate::telemetry::{Cause, LIFECYCLE};
 
 /// What an [`Applier`] works with for the whole life of its gateway.
 pub struct ApplierOptions {
@@ -73,6 +73,8 @@ pub struct Status {
     pub failure: Option<(Revision, ApplyError)>,
     /// When the last of these came: another generation in force, or a failure. Nothing before the first.
     pub changed: Option<SystemTime>,
+    /// The reload that brought it into force; nothing where a process was started with it.
+    pub cause: Cause,
 }
 
 /// Why a wish did not come into force.
@@ -440,7 +442,12 @@ impl Actor {
             info!(generation = %now.generation, refused = now.refused.len(), "gateway configuration in force");
             Some(SystemTime::now())
         };
-        self.status.send_replace(Status { in_force: Some(now), changed, ..Status::default() });
+        self.status.send_replace(Status {
+            in_force: Some(now),
+            changed,
+            cause: Cause::current(),
+            ..Status::default()
+        });
     }
 
     /// It is not in force: `false`.

@@ -3,6 +3,7 @@
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use rstest::rstest;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -110,6 +111,42 @@ async fn a_call_is_one_trace_from_the_client_to_the_server(
         .spans_where(1, |span| span.name == "sidegate.reload.prove" && span.parent_span_id == reload.span_id)
         .await;
     assert!(attribute(&proof[0].attributes, "sidegate.generation").is_some());
+}
+
+#[tokio::test]
+async fn connecting_a_server_is_a_span_within_what_brought_it_about() {
+    let (collector, far) = (Collector::start(Otlp::Grpc).await, scripted().await);
+    let sidegate = Sidegate::builder()
+        .exporting_to(&collector)
+        .definition("far", &remote(&far.url))
+        .definition("gone", &remote("http://127.0.0.1:9/mcp"))
+        .wait_for_servers()
+        .start()
+        .await;
+    let connected = async |server: &str| {
+        let of = |span: &Span| attributes(span)("sidegate.server").as_deref() == Some(server);
+        collector.spans_where(1, |span| span.name == "sidegate.connect" && of(span)).await.remove(0)
+    };
+    let start = collector.spans_where(1, |span| span.name == "sidegate.start").await.remove(0);
+    let (far_span, gone) = (connected("far").await, connected("gone").await);
+    for span in [&far_span, &gone] {
+        assert_eq!((&span.trace_id, &span.parent_span_id), (&start.trace_id, &start.span_id), "{span:#?}");
+    }
+    assert_eq!(attributes(&far_span)("sidegate.connect.outcome").as_deref(), Some("open"));
+    assert_eq!(attributes(&gone)("sidegate.connect.outcome").as_deref(), Some("failed"));
+    let status = gone.status.unwrap();
+    assert_eq!(status.code(), StatusCode::Error);
+    assert!(status.message.contains("cannot connect"), "{}", status.message);
+    for part in ["sidegate.connect.initialize", "sidegate.connect.list"] {
+        let is_it = |span: &Span| span.name == part && span.parent_span_id == far_span.span_id;
+        collector.spans_where(1, is_it).await;
+    }
+
+    sidegate.write_definition("other", &remote(&far.url));
+    let other = connected("other").await;
+    let reload = collector.spans_where(1, |span| span.span_id == other.parent_span_id).await.remove(0);
+    assert_eq!(reload.name, "sidegate.reload");
+    assert_eq!(reload.trace_id, other.trace_id);
 }
 
 #[rstest]

@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{Instrument as _, Span, debug, field, info_span, warn};
 
 use crate::aggregator::link::{Limits, Link};
 use crate::aggregator::offer::Offer;
@@ -17,6 +17,7 @@ use crate::aggregator::upstream::{ConnectError, Dialer, Upstream};
 use crate::bridge::Bridge;
 use crate::mcpserver::ServerName;
 use crate::reconciler::held::RouteLease;
+use crate::telemetry::{Cause, LIFECYCLE};
 use crate::wire::client::Origin;
 
 /// How soon after it was told so a list is read anew.
@@ -51,14 +52,27 @@ impl Opening {
         dialer: Dialer,
         lease: Option<Arc<RouteLease>>,
         origin: Arc<Origin>,
+        cause: Cause,
     ) -> Self {
+        let span = info_span!(
+            target: LIFECYCLE,
+            "sidegate.connect",
+            "sidegate.server" = %link.server(),
+            "sidegate.connect.outcome" = field::Empty,
+            "otel.status_code" = field::Empty,
+            "otel.status_description" = field::Empty,
+        );
+        cause.adopt(&span);
+        let mut told = Told { span: span.clone(), outcome: GIVEN_UP };
         let given_up = CancellationToken::new();
         let token = given_up.clone();
         let session = async move {
             bridge.given_up(link.server()).await;
-            open(link, dialer, lease, origin, token).await
+            let opened = open(link, dialer, lease, origin, token).await;
+            told.ends(&opened);
+            opened
         };
-        Self { session: session.boxed(), given_up }
+        Self { session: session.instrument(span).boxed(), given_up }
     }
 
     /// Gives the session up; returns when no process of it is left that is ours, or takes too long to end.
@@ -86,6 +100,35 @@ impl Future for Opening {
     }
 }
 
+/// The outcome of a try to connect whose end nobody wanted to wait for.
+const GIVEN_UP: &str = "given_up";
+
+/// Tells the span of a try to connect how it ended, also where nobody wanted it any more.
+struct Told {
+    span: Span,
+    outcome: &'static str,
+}
+
+impl Told {
+    fn ends<T>(&mut self, opened: &Result<T, ConnectError>) {
+        self.outcome = match opened {
+            Ok(_) => "open",
+            Err(ConnectError::GivenUp) => GIVEN_UP,
+            Err(error) => {
+                self.span.record("otel.status_code", "ERROR");
+                self.span.record("otel.status_description", field::display(error));
+                "failed"
+            }
+        };
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.span.record("sidegate.connect.outcome", self.outcome);
+    }
+}
+
 /// Opens a session and lists what the server offers in it; until `given_up`, when the session is closed in order.
 async fn open(
     link: Arc<Link>,
@@ -94,8 +137,10 @@ async fn open(
     origin: Arc<Origin>,
     given_up: CancellationToken,
 ) -> Result<Opened, ConnectError> {
-    let upstream = Upstream::connect(&link, dialer).await?;
-    let offer = given_up.run_until_cancelled(upstream.offer(link.limits())).await;
+    let initialize = info_span!(target: LIFECYCLE, "sidegate.connect.initialize");
+    let upstream = Upstream::connect(&link, dialer).instrument(initialize).await?;
+    let list = info_span!(target: LIFECYCLE, "sidegate.connect.list");
+    let offer = given_up.run_until_cancelled(upstream.offer(link.limits()).instrument(list)).await;
     match offer.unwrap_or(Err(ConnectError::GivenUp)) {
         Ok(offer) => Ok(Opened { upstream, offer: Arc::new(offer), lease, origin }),
         Err(error) => {

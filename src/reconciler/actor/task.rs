@@ -302,10 +302,12 @@ impl Task {
     }
 
     /// A session by the way there is now.
-    fn open(&self) -> Opening {
+    fn open(&mut self) -> Opening {
         let (bridge, link) = (Arc::clone(&self.shared.bridge), Arc::clone(&self.link));
         let (lease, origin) = (self.approach.lease.clone(), Arc::clone(&self.origin.borrow()));
-        Opening::begin(bridge, link, self.dialer(), lease, origin)
+        // Only the first try: what is tried again is tried because it has failed.
+        let cause = std::mem::take(&mut self.approach.cause);
+        Opening::begin(bridge, link, self.dialer(), lease, origin, cause)
     }
 
     fn dialer(&self) -> Dialer {

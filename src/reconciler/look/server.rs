@@ -6,6 +6,7 @@ use crate::mcpserver::{Definition, ServerName};
 use crate::reconciler::actor::{Actor, Approach, Settled};
 use crate::reconciler::held::{HeldRoutes, RouteLease};
 use crate::reconciler::route::Way;
+use crate::telemetry::Cause;
 
 /// One server as the loop knows it.
 #[derive(Debug)]
@@ -52,12 +53,13 @@ impl Active {
         }
     }
 
-    pub(super) fn approach(&self) -> Approach {
+    pub(super) fn approach(&self, cause: &Cause) -> Approach {
         Approach {
             path: self.lease.name().path(),
             headers: self.way.headers.iter().cloned().collect(),
             is_child: self.way.is_child(),
             lease: Some(Arc::clone(&self.lease)),
+            cause: cause.clone(),
         }
     }
 

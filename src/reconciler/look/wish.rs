@@ -15,6 +15,7 @@ use crate::error::chain;
 use crate::reconciler::actor::Actor;
 use crate::reconciler::front::Refused;
 use crate::reconciler::status::ServerState;
+use crate::telemetry::Cause;
 use crate::yaml_applier::{ApplyError, RouteName};
 
 impl Look {
@@ -88,6 +89,9 @@ impl Look {
 
     /// Tells the actors of all servers whose routes are in force now, and who had to wait for that.
     fn go_on(&mut self, refused: &Refused) {
+        let reload = self.front.status().map(|status| status.cause).filter(Cause::is_known);
+        // The start, the first time; what comes later without a reload has no cause that is known.
+        let cause = reload.unwrap_or_else(|| std::mem::take(&mut self.options.cause));
         for (name, server) in &mut self.servers {
             let Server::Active(active) = server else { continue };
             if let Some(reason) = refused.get(active.lease.name()) {
@@ -111,7 +115,7 @@ impl Look {
             }
             match &active.actor {
                 None => {
-                    let (definition, approach) = (Arc::clone(&active.definition), active.approach());
+                    let (definition, approach) = (Arc::clone(&active.definition), active.approach(&cause));
                     let shared = Arc::clone(&self.shared);
                     let actor = Actor::start(definition, approach, self.front.origin(), shared);
                     active.waiting.drain(..).for_each(|settled| actor.nudge(settled));
@@ -119,7 +123,7 @@ impl Look {
                 }
                 Some(actor) if active.changed => {
                     self.shared.board.set_stale(name, None);
-                    actor.change(Arc::clone(&active.definition), active.approach());
+                    actor.change(Arc::clone(&active.definition), active.approach(&cause));
                 }
                 Some(_) => {}
             }
