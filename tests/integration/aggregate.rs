@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::support::definitions::{built_in, example, remote};
+use super::support::definitions::{built_in, example};
 use super::support::mcp_client::{Http, RawResponse};
 use super::support::optional::Through;
 use super::support::{McpClient, Sidegate, Upstream, eventually, example_path};
@@ -17,11 +17,9 @@ use super::support::{McpClient, Sidegate, Upstream, eventually, example_path};
 /// `rude` says what few parsers print as they have read it.
 async fn one_of_each(through: Through) -> Option<(Sidegate, Upstream)> {
     let builder = through.builder()?;
-    let far = Upstream::everything(&[]).await;
+    let (builder, far) = builder.with_near_and_far().await;
     let sidegate = builder
         .definition("example", &built_in())
-        .definition("far", &remote(&far.url))
-        .definition("near", &example("everything", &[]))
         .definition("rude", &example("rude_server", &["weird-fields"]))
         .wait_for_servers()
         .start()
@@ -171,14 +169,9 @@ async fn log_messages_that_belong_to_no_call_are_for_the_only_client_or_our_own_
     #[values("far", "near")] server: &str,
 ) {
     // rmcp's servers send log messages on the session's GET stream, and over stdio there is nothing else.
-    let far = Upstream::everything(&[]).await;
-    let sidegate = Sidegate::builder()
-        .definition("far", &remote(&far.url))
-        .definition("near", &example("everything", &[]))
-        .env("SIDEGATE_LOG", "info,sidegate::aggregator=debug")
-        .wait_for_servers()
-        .start()
-        .await;
+    let (builder, _far) = Sidegate::builder().with_near_and_far().await;
+    let sidegate =
+        builder.env("SIDEGATE_LOG", "info,sidegate::aggregator=debug").wait_for_servers().start().await;
     let client = McpClient::connect(sidegate.url()).await;
     let mut standalone = client.listen().await;
     let call = json!({"name": format!("x_{server}_test_tool_with_logging"), "arguments": {}});
@@ -297,10 +290,8 @@ async fn large_results_and_arguments_pass(
     #[values(Through::Embedded, Through::Agentgateway)] through: Through,
 ) {
     let Some(builder) = through.builder() else { return };
-    let far = Upstream::everything(&[]).await;
+    let (builder, _far) = builder.with_near_and_far().await;
     let sidegate = builder
-        .definition("far", &remote(&far.url))
-        .definition("near", &example("everything", &[]))
         .definition("rude", &example("rude_server", &["huge", "5000000"]))
         .wait_for_servers()
         .start()

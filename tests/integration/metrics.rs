@@ -88,14 +88,9 @@ async fn calls_are_counted_by_what_became_of_them(
     #[values(Through::Embedded, Through::Agentgateway)] through: Through,
 ) {
     let Some(builder) = through.builder() else { return };
-    let far = Upstream::everything(&[]).await;
-    let sidegate = builder
-        .definition("far", &remote(&far.url))
-        .definition("near", &example("everything", &[]))
-        .env("SIDEGATE_AGGREGATOR_MANAGEMENT_TOOLS", "read")
-        .wait_for_servers()
-        .start()
-        .await;
+    let (builder, _far) = builder.with_near_and_far().await;
+    let sidegate =
+        builder.env("SIDEGATE_AGGREGATOR_MANAGEMENT_TOOLS", "read").wait_for_servers().start().await;
     let client = McpClient::connect(sidegate.url()).await;
     for _ in 0..3 {
         client.call("x_far_echo", json!({"payload": "p"})).await.result();

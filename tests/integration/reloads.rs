@@ -3,10 +3,10 @@
 use rstest::rstest;
 use serde_json::json;
 
-use super::support::definitions::{example, remote, with};
+use super::support::definitions::{remote, with};
 use super::support::load::Load;
 use super::support::optional::Through;
-use super::support::{McpClient, Upstream, eventually};
+use super::support::{McpClient, eventually};
 
 const CLIENTS: usize = 8;
 const CHANGES: usize = 10;
@@ -17,13 +17,8 @@ async fn no_call_is_lost_while_other_definitions_change(
     #[values(Through::Embedded, Through::Agentgateway)] through: Through,
 ) {
     let Some(builder) = through.builder() else { return };
-    let far = Upstream::everything(&[]).await;
-    let sidegate = builder
-        .definition("far", &remote(&far.url))
-        .definition("near", &example("everything", &[]))
-        .wait_for_servers()
-        .start()
-        .await;
+    let (builder, far) = builder.with_near_and_far().await;
+    let sidegate = builder.wait_for_servers().start().await;
     let watcher = McpClient::connect(sidegate.url()).await;
     let pids = async || {
         [

@@ -258,35 +258,30 @@ async fn without_a_collector_a_clients_context_is_passed_on_and_no_span_is_made_
     assert_eq!(far.call_headers().pop().unwrap()["traceparent"], traceparent());
 }
 
+/// An instance with these variables, which exports, after a call of `x_far_plain`.
+async fn after_a_call(collector: &Collector, variables: &[(&str, &str)]) -> Sidegate {
+    let far = scripted().await;
+    let builder = Sidegate::builder().exporting_to(collector).definition("far", &remote(&far.url));
+    let builder = variables.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
+    let sidegate = builder.wait_for_servers().start().await;
+    let client = McpClient::connect(sidegate.url()).await;
+    client.call("x_far_plain", json!({})).await.result();
+    sidegate
+}
+
 #[tokio::test]
 async fn a_sdk_that_is_disabled_exports_nothing() {
-    let (collector, far) = (Collector::start(Otlp::Grpc).await, scripted().await);
-    let sidegate = Sidegate::builder()
-        .exporting_to(&collector)
-        .env("OTEL_SDK_DISABLED", "true")
-        .definition("far", &remote(&far.url))
-        .wait_for_servers()
-        .start()
-        .await;
-    let client = McpClient::connect(sidegate.url()).await;
-    client.call("x_far_plain", json!({})).await;
+    let collector = Collector::start(Otlp::Grpc).await;
+    let sidegate = after_a_call(&collector, &[("OTEL_SDK_DISABLED", "true")]).await;
     assert!(sidegate.stop().await.status.success());
     assert!(collector.spans().is_empty() && collector.logs().is_empty());
 }
 
 #[tokio::test]
 async fn what_is_not_sent_yet_is_sent_at_the_end() {
-    let (collector, far) = (Collector::start(Otlp::Http).await, scripted().await);
-    let sidegate = Sidegate::builder()
-        .exporting_to(&collector)
-        .env("OTEL_BSP_SCHEDULE_DELAY", "600000")
-        .env("OTEL_BLRP_SCHEDULE_DELAY", "600000")
-        .definition("far", &remote(&far.url))
-        .wait_for_servers()
-        .start()
-        .await;
-    let client = McpClient::connect(sidegate.url()).await;
-    client.call("x_far_plain", json!({})).await;
+    let collector = Collector::start(Otlp::Http).await;
+    let delays = [("OTEL_BSP_SCHEDULE_DELAY", "600000"), ("OTEL_BLRP_SCHEDULE_DELAY", "600000")];
+    let sidegate = after_a_call(&collector, &delays).await;
     assert!(collector.spans().is_empty());
     assert!(sidegate.stop().await.status.success());
     assert!(collector.spans().iter().any(|(_, span)| span.name == "tools/call x_far_plain"));

@@ -12,6 +12,12 @@ pub struct Attribute {
     pub meaning: &'static str,
 }
 
+impl Attribute {
+    const fn new(key: &'static str, meaning: &'static str) -> Self {
+        Self { key, meaning }
+    }
+}
+
 /// What an instrument does with what it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -54,66 +60,64 @@ pub struct Definition {
 
 /// The JSON-RPC method.
 pub const METHOD: Attribute =
-    Attribute { key: "mcp.method.name", meaning: "The JSON-RPC method; `_OTHER` where it is none of MCP." };
+    Attribute::new("mcp.method.name", "The JSON-RPC method; `_OTHER` where it is none of MCP.");
 /// A tool's name.
-pub const TOOL: Attribute = Attribute {
-    key: "gen_ai.tool.name",
-    meaning: "The tool, as the client calls it; only of `tools/call`, and only of tools that there are. `_OTHER` after the first 1000 names.",
-};
+pub const TOOL: Attribute = Attribute::new(
+    "gen_ai.tool.name",
+    "The tool, as the client calls it; only of `tools/call`, and only of tools that there are. `_OTHER` after the first 1000 names.",
+);
 /// A prompt's name.
 pub const PROMPT: Attribute =
-    Attribute { key: "gen_ai.prompt.name", meaning: "The prompt, as the client calls it; as for tools." };
+    Attribute::new("gen_ai.prompt.name", "The prompt, as the client calls it; as for tools.");
 /// What went wrong.
-pub const ERROR: Attribute = Attribute {
-    key: "error.type",
-    meaning: "What went wrong: a JSON-RPC code, `tool_error` (a result with `isError`), `timeout`, `cancelled` (the client did not want to wait), or why there was no answer. Left out where all went well.",
-};
+pub const ERROR: Attribute = Attribute::new(
+    "error.type",
+    "What went wrong: a JSON-RPC code, `tool_error` (a result with `isError`), `timeout`, `cancelled` (the client did not want to wait), or why there was no answer. Left out where all went well.",
+);
 /// The code of a JSON-RPC error.
-pub const STATUS: Attribute = Attribute {
-    key: "rpc.response.status_code",
-    meaning: "The code, where the answer was a JSON-RPC error.",
-};
+pub const STATUS: Attribute =
+    Attribute::new("rpc.response.status_code", "The code, where the answer was a JSON-RPC error.");
 /// A server's name.
-pub const SERVER: Attribute = Attribute {
-    key: "sidegate.server",
-    meaning: "The server. Left out where there is none: the request was answered by Sidegate itself.",
-};
+pub const SERVER: Attribute = Attribute::new(
+    "sidegate.server",
+    "The server. Left out where there is none: the request was answered by Sidegate itself.",
+);
 /// Where servers stand.
-pub const STATE: Attribute = Attribute {
-    key: "sidegate.server.state",
-    meaning: "One of the states that `sidegate status` shows. Each is there, also with 0.",
-};
+pub const STATE: Attribute = Attribute::new(
+    "sidegate.server.state",
+    "One of the states that `sidegate status` shows. Each is there, also with 0.",
+);
 /// How a reload went.
-pub const RELOAD_RESULT: Attribute = Attribute {
-    key: "sidegate.reload.result",
-    meaning: "`in_force`: the data port answers the generation. `failed`: it does not, or the configuration was refused or could not be written.",
-};
+pub const RELOAD_RESULT: Attribute = Attribute::new(
+    "sidegate.reload.result",
+    "`in_force`: the data port answers the generation. `failed`: it does not, or the configuration was refused or could not be written.",
+);
 /// Which kind of gateway it is.
 pub const GATEWAY_MODE: Attribute =
-    Attribute { key: "sidegate.gateway.mode", meaning: "`agentgateway`, `embedded` or `external`." };
+    Attribute::new("sidegate.gateway.mode", "`agentgateway`, `embedded` or `external`.");
 /// The gateway's version.
 pub const GATEWAY_VERSION: Attribute =
-    Attribute { key: "sidegate.gateway.version", meaning: "Its version; left out for an external gateway." };
+    Attribute::new("sidegate.gateway.version", "Its version; left out for an external gateway.");
 /// The generation that is in force.
-pub const GENERATION: Attribute = Attribute {
-    key: "sidegate.generation",
-    meaning: "The generation of its configuration that is in force; left out while there is none.",
-};
+pub const GENERATION: Attribute = Attribute::new(
+    "sidegate.generation",
+    "The generation of its configuration that is in force; left out while there is none.",
+);
 /// Whose processes.
-pub const PROCESS: Attribute = Attribute {
-    key: "sidegate.process.role",
-    meaning: "`sidegate` itself, the `gateway` with what it has started, or the processes of a stdio `server`. Guards are not counted.",
-};
+pub const PROCESS: Attribute = Attribute::new(
+    "sidegate.process.role",
+    "`sidegate` itself, the `gateway` with what it has started, or the processes of a stdio `server`. Guards are not counted.",
+);
 /// The server that processes belong to.
 pub const PROCESS_SERVER: Attribute =
-    Attribute { key: "sidegate.server", meaning: "The server; only where the role is `server`." };
+    Attribute::new("sidegate.server", "The server; only where the role is `server`.");
 /// A queue.
-pub const QUEUE: Attribute = Attribute {
-    key: "sidegate.queue",
-    meaning: "`client_streams`: notifications for clients that do not read. `server_answers`: answers for servers that do not take them. `spans` and `log_records`: what comes faster than a collector takes it.",
-};
+pub const QUEUE: Attribute = Attribute::new(
+    "sidegate.queue",
+    "`client_streams`: notifications for clients that do not read. `server_answers`: answers for servers that do not take them. `spans` and `log_records`: what comes faster than a collector takes it.",
+);
 /// The version of Sidegate.
-pub const VERSION: Attribute = Attribute { key: "sidegate.version", meaning: "The version of Sidegate." };
+pub const VERSION: Attribute = Attribute::new("sidegate.version", "The version of Sidegate.");
 
 /// From when a client's request was there to when its answer was.
 pub const SERVER_DURATION: Definition = Definition {

@@ -15,8 +15,9 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
+use super::definitions::{example, remote};
 use super::leaks::{self, Tag, Tagged};
-use super::within;
+use super::{Upstream, within};
 
 /// A running instance. Killed when dropped; a test that panics shows its stderr.
 #[derive(Debug)]
@@ -309,6 +310,14 @@ impl Builder {
     pub(crate) fn definition(self, name: &str, text: &str) -> Self {
         write_definition(self.directory.path(), name, text);
         self
+    }
+
+    /// Defines the server `everything` twice: `far` over HTTP, and `near` as a child.
+    pub(crate) async fn with_near_and_far(self) -> (Self, Upstream) {
+        let far = Upstream::everything(&[]).await;
+        let builder =
+            self.definition("far", &remote(&far.url)).definition("near", &example("everything", &[]));
+        (builder, far)
     }
 
     /// Writes `config.yaml`.
