@@ -45,7 +45,10 @@ fn of_connection(text: &str) -> Option<&'static str> {
     const KNOWN: [(&str, &str); 5] = [
         ("UnknownIssuer", "name the file with its authority's certificate in SSL_CERT_FILE"),
         ("InvalidContentType", "does it speak http rather than https?"),
-        ("failed to lookup address information", "is the host of spec.url right, and can it be looked up here?"),
+        (
+            "failed to lookup address information",
+            "is the host of spec.url right, and can it be looked up here?",
+        ),
         ("Connection refused", "does the server run, and at this address?"),
         ("connection closed before message completed", "look at the server's own log"),
     ];
@@ -65,7 +68,8 @@ mod tests {
             refused("uvx was not found on PATH (/bin)").is_some_and(|advice| advice.contains("spec.command"))
         );
         assert!(refused("cannot connect: invalid peer certificate: UnknownIssuer").is_some());
-        let unknown = "the gateway cannot connect: failed to lookup address information: Name or service not known";
+        let unknown =
+            "the gateway cannot connect: failed to lookup address information: Name or service not known";
         assert!(refused(unknown).is_some_and(|advice| advice.contains("host of spec.url")));
         assert_eq!(refused("the server exited with code 3"), None);
         assert!(advice(&ConnectError::Timeout(Duration::from_secs(30))).is_some());
