@@ -50,6 +50,10 @@ const TEXTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "More secrets than the library that finds them can hold, which their number and length do not allow.",
+        &["a new secret cannot be hidden in logs: {}"],
+    ),
+    (
         "Downloads that go wrong in other ways, or are raced by others: tests/integration/resolver.",
         &[
             "{} is not a SHA-256 digest: it has 64 hexadecimal digits",
