@@ -257,7 +257,7 @@ pub(super) async fn telemetry() -> String {
         .env("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")
         .env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:9")
         .env("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json")
-        .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+        .env("OTEL_EXPORTER_OTLP_COMPRESSION", "brotli")
         .env("OTEL_EXPORTER_OTLP_HEADERS", "authorization")
         .env("OTEL_LOGS_EXPORTER", "console")
         .env("OTEL_TRACES_SAMPLER", "sometimes")
@@ -273,7 +273,7 @@ pub(super) async fn telemetry() -> String {
         ("an endpoint is no URL", "METRICS_ENDPOINT"),
         ("a number is none", "_TIMEOUT"),
         ("a protocol is not known", "_PROTOCOL"),
-        ("compression is asked for", "_COMPRESSION"),
+        ("an unknown compression is asked for", "_COMPRESSION"),
         ("a header has no value", "_HEADERS"),
         ("an exporter is not known", "OTEL_LOGS_EXPORTER"),
         ("a sampler is not known", "OTEL_TRACES_SAMPLER"),
