@@ -136,6 +136,12 @@ impl Registry {
         self.settled(revision)
     }
 
+    /// Returns when the catalogue has all that has been entered by now.
+    pub async fn caught_up(&self) {
+        let revision = lock(&self.entered).revision;
+        self.settled(revision).await;
+    }
+
     /// The catalogue at this moment.
     pub fn catalogue(&self) -> Arc<Catalogue> {
         Arc::clone(&self.catalogue.borrow())

@@ -202,8 +202,15 @@ impl Look {
 
     async fn obey(&mut self, order: Order) {
         match order {
-            // Whoever asked may have lost interest.
-            Order::Look(done) => drop(done.send(())),
+            Order::Look(done) => {
+                let registry = Arc::clone(&self.shared.registry);
+                self.shared.tracker.spawn(async move {
+                    // What has been withdrawn is not to be seen any more by whoever asked for that.
+                    registry.caught_up().await;
+                    // They may have lost interest.
+                    let _ = done.send(());
+                });
+            }
             Order::Start(name, settled) => {
                 self.want(&name).await;
                 if let Some(Server::Active(active)) = self.servers.get_mut(&name) {
