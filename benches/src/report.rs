@@ -168,6 +168,11 @@ fn line(row: &Row) -> String {
     let [p50, p50_low, p50_high] = row.spread(|sample| sample.p50);
     let [rate, rate_low, rate_high] = row.spread(|sample| sample.rate);
     let errors: u64 = row.samples.iter().map(|sample| sample.errors).sum();
+    // What does not work has no figures.
+    if let (0.0, Some(error)) = (rate, row.samples.iter().find_map(|sample| sample.error.as_deref())) {
+        let why = error.lines().next().unwrap_or_default().replace(['|', '<', '>'], " ");
+        return format!("| {} | fails: {why:.60} | | | | | | | | {errors} |\n", row.path);
+    }
     let (cpu, memory) = (median(|sample| sample.cpu), median(|sample| sample.memory as f64) / 1e6);
     // Nobody stands in between on a direct path.
     let (cpu, memory) = if memory == 0.0 {
