@@ -1,4 +1,5 @@
-# Sidegate in a container, as nobody in particular. NOT TESTED: it was written where no container could be built.
+# Sidegate in a container, as nobody in particular. The image was NEVER BUILT, for want of a registry; what it does was tried with the
+# binary, its three libraries and these settings in a root of their own, as user 65532 and process 1.
 #
 #   docker build -t sidegate .
 #   docker run -p 127.0.0.1:8090:8090 -v "$PWD/sidegate:/config" sidegate

@@ -13,7 +13,7 @@ use sidegate::telemetry::{Hush, LogFormat, init_logging};
 use tokio_util::sync::CancellationToken;
 
 use super::control::InstanceSelector;
-use super::output::say;
+use super::output::{Voice, say};
 use super::progress::progress;
 use super::signals::Signals;
 use super::table::table;
@@ -76,13 +76,13 @@ pub(super) fn run(command: GatewayCommand, environment: &Environment) -> Result<
         GatewayCommand::Serve { file } => serve(file, environment),
         GatewayCommand::Fetch(release) => {
             let resolver = resolver(&release, environment)?;
-            let verified = block_on(resolver.fetch(release.gateway_version, &*progress()))?;
+            let verified = block_on(resolver.fetch(release.gateway_version, &*progress(Voice::Person)))?;
             say(&verified.path().display().to_string())?;
             Ok(ExitCode::SUCCESS)
         }
         GatewayCommand::Path(release) => {
             let resolver = resolver(&release, environment)?;
-            match block_on(resolver.cached(release.gateway_version, &*progress()))? {
+            match block_on(resolver.cached(release.gateway_version, &*progress(Voice::Person)))? {
                 Some(verified) => say(&verified.path().display().to_string())?,
                 None => {
                     let message = format!("agentgateway {} is not in the cache", release.gateway_version);

@@ -12,7 +12,7 @@ use sidegate::telemetry::{Hush, LogFormat, init_logging};
 use url::Url;
 
 use super::control::InstanceSelector;
-use super::output::say_error;
+use super::output::Voice;
 use super::progress::progress;
 use super::{ConfigDir, Exit, Failure, OutputFormat};
 
@@ -79,6 +79,11 @@ impl InstanceArguments {
         self.log_format == OutputFormat::Text
     }
 
+    /// How to say what happens.
+    pub(super) fn voice(&self) -> Voice {
+        if self.logs_text() { Voice::Person } else { Voice::Machine }
+    }
+
     /// Whether nothing may be downloaded.
     pub(super) fn offline(&self) -> bool {
         self.offline
@@ -127,7 +132,7 @@ impl InstanceArguments {
             open_files: raise_open_files(),
             ephemeral,
             network: self.network(ephemeral, environment),
-            progress: progress(),
+            progress: progress(self.voice()),
         })
     }
 
@@ -206,21 +211,21 @@ impl ProjectArguments {
     }
 
     /// The project's file, where it is wanted.
-    pub(super) fn file(&self, environment: &Environment) -> Result<Option<PathBuf>, Failure> {
-        self.project.then(|| project(environment)).transpose()
+    pub(super) fn file(&self, environment: &Environment, voice: Voice) -> Result<Option<PathBuf>, Failure> {
+        self.project.then(|| project(environment, voice)).transpose()
     }
 }
 
 /// The project's file. Says what its servers lose by not being the client's that the file is for; the instance says
 /// what is wrong.
-fn project(environment: &Environment) -> Result<PathBuf, Failure> {
+fn project(environment: &Environment, voice: Voice) -> Result<PathBuf, Failure> {
     let file = project_file(&std::env::current_dir()?);
     if !file.exists() {
-        say_error(&format!("warning: there is no {}; its servers follow when it is written", file.display()));
+        voice.warn(&format!("there is no {}; its servers follow when it is written", file.display()));
     } else if let Ok(found) = import(&file, environment.get_os("HOME").map(Path::new)) {
         for server in found.servers {
             for note in server.notes.attention {
-                say_error(&format!("attention: {}: {}: {note}", file.display(), server.original));
+                voice.say(&format!("attention: {}: {}: {note}", file.display(), server.original));
             }
         }
     }

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
 
+use tracing::{info, warn};
+
 /// Prints a line of data on stdout.
 ///
 /// # Errors
@@ -27,6 +29,32 @@ pub(super) fn say_error(line: &str) {
     let mut stderr = io::stderr().lock();
     let line = shown(line, stderr.is_terminal());
     let _ = writeln!(stderr, "{line}");
+}
+
+/// How a command that goes on for long says on stderr what happens: where the log is for machines, as part of it, so that every line
+/// there is one of the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Voice {
+    Person,
+    Machine,
+}
+
+impl Voice {
+    /// Says what happens.
+    pub(super) fn say(self, line: &str) {
+        match self {
+            Self::Person => say_error(line),
+            Self::Machine => info!("{line}"),
+        }
+    }
+
+    /// Says what may be wrong.
+    pub(super) fn warn(self, line: &str) {
+        match self {
+            Self::Person => say_error(&format!("warning: {line}")),
+            Self::Machine => warn!("{line}"),
+        }
+    }
 }
 
 /// What servers say of themselves must not steer a terminal: control characters are shown as such.

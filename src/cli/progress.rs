@@ -7,15 +7,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use sidegate::binary_resolver::{Event, Progress};
 
-use super::output::say_error;
+use super::output::Voice;
 
-/// A bar where stderr is a terminal, lines elsewhere.
-pub(super) fn progress() -> Arc<dyn Progress> {
-    if std::io::stderr().is_terminal() { Arc::new(Bar::default()) } else { Arc::new(Lines::default()) }
+/// A bar for a person at a terminal, lines elsewhere.
+pub(super) fn progress(voice: Voice) -> Arc<dyn Progress> {
+    let lines = Lines { tenths: Mutex::default(), voice };
+    match voice {
+        Voice::Person if std::io::stderr().is_terminal() => Arc::new(Bar { bar: Mutex::default(), lines }),
+        Voice::Person | Voice::Machine => Arc::new(lines),
+    }
 }
 
 /// Shows how far a download is as a bar; everything else as lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Bar {
     bar: Mutex<Option<ProgressBar>>,
     lines: Lines,
@@ -49,21 +53,22 @@ impl Progress for Bar {
     }
 }
 
-/// Says each step on stderr, and how far a download is at every tenth of it.
-#[derive(Debug, Default)]
+/// Says each step, and how far a download is at every tenth of it.
+#[derive(Debug)]
 struct Lines {
     tenths: Mutex<u64>,
+    voice: Voice,
 }
 
 impl Progress for Lines {
     fn report(&self, event: Event<'_>) {
         match event {
             Event::Waiting { pid: Some(pid) } => {
-                say_error(&format!("waiting for process {pid}, which fetches it"))
+                self.voice.say(&format!("waiting for process {pid}, which fetches it"))
             }
-            Event::Waiting { pid: None } => say_error("waiting for another process, which fetches it"),
-            Event::MovedAside { path, to, expected, actual } => say_error(&format!(
-                "warning: {} was changed (SHA-256 {actual}, pinned {expected}); it is now {}",
+            Event::Waiting { pid: None } => self.voice.say("waiting for another process, which fetches it"),
+            Event::MovedAside { path, to, expected, actual } => self.voice.warn(&format!(
+                "{} was changed (SHA-256 {actual}, pinned {expected}); it is now {}",
                 path.display(),
                 to.display()
             )),
@@ -72,20 +77,20 @@ impl Progress for Lines {
                 let size = total.map(|total| format!(", {}", megabytes(total))).unwrap_or_default();
                 let from =
                     if resumed_at > 0 { format!(", from {}", megabytes(resumed_at)) } else { String::new() };
-                say_error(&format!("fetching {url}{size}{from}"));
+                self.voice.say(&format!("fetching {url}{size}{from}"));
             }
             Event::Received { bytes, total: Some(total) } => {
                 let now = bytes.saturating_mul(10) / total.max(1);
                 let mut tenths = self.tenths();
                 if now > *tenths && now < 10 {
                     *tenths = now;
-                    say_error(&format!("  {} of {}", megabytes(bytes), megabytes(total)));
+                    self.voice.say(&format!("  {} of {}", megabytes(bytes), megabytes(total)));
                 }
             }
             Event::Retrying { error, attempt, delay } => {
-                say_error(&format!("warning: {error}; try {attempt} in {:.1} s", delay.as_secs_f32()))
+                self.voice.warn(&format!("{error}; try {attempt} in {:.1} s", delay.as_secs_f32()))
             }
-            Event::Installed { path } => say_error(&format!("installed {}", path.display())),
+            Event::Installed { path } => self.voice.say(&format!("installed {}", path.display())),
             // Without a size there is nothing to compare with; what is new in later versions is not needed here.
             _ => {}
         }

@@ -71,10 +71,10 @@ async fn run_command(
     let mut signals = Signals::new()?;
     signals.watch_parent()?;
     let mut options = arguments.instance.options(true, environment)?;
-    options.project = arguments.project.file(environment)?;
+    options.project = arguments.project.file(environment, arguments.instance.voice())?;
     let starting = async {
         let instance = Instance::start_with(options, telemetry).await.map_err(start_failure)?;
-        wait_for_servers(&instance).await;
+        wait_for_servers(&instance, arguments.instance.voice()).await;
         Ok::<_, Failure>(instance)
     };
     let instance = tokio::select! {

@@ -14,7 +14,7 @@ use sidegate::telemetry::Hush;
 use sidegate::telemetry::export::Telemetry;
 
 use super::instance::{InstanceArguments, ProjectArguments, flush, start_failure};
-use super::output::{say, say_error};
+use super::output::{Voice, say};
 use super::servers::note;
 use super::signals::{Ask, Signals};
 use super::table::table;
@@ -108,7 +108,8 @@ async fn serve(
         Some(socket) => arguments.instance.options_on(socket, arguments.ephemeral, environment)?,
         None => arguments.instance.options(arguments.ephemeral, environment)?,
     };
-    options.project = arguments.project.file(environment)?;
+    let voice = arguments.instance.voice();
+    options.project = arguments.project.file(environment, voice)?;
     let instance = tokio::select! {
         started = Instance::start_with(options, telemetry) => started.map_err(start_failure)?,
         ask = next_end(&mut signals, had_terminal, &|| ()) => {
@@ -135,15 +136,15 @@ async fn serve(
     };
     hush.set(is_watched(&arguments));
     if let Ok(ask) = &ended {
-        say_error(&format!("stopping: {ask}"));
+        voice.say(&format!("stopping: {ask}"));
     }
     tokio::select! {
         report = instance.shutdown() => {
             ended?;
             match report.calls_cut {
-                0 => say_error("stopped; nothing is left"),
-                1 => say_error("stopped; 1 call was cut, as it took longer than the drain time"),
-                calls => say_error(&format!("stopped; {calls} calls were cut, as they took longer than the drain time")),
+                0 => voice.say("stopped; nothing is left"),
+                1 => voice.say("stopped; 1 call was cut, as it took longer than the drain time"),
+                calls => voice.say(&format!("stopped; {calls} calls were cut, as they took longer than the drain time")),
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -173,7 +174,7 @@ async fn next_end(signals: &mut Signals, had_terminal: bool, rescan: &dyn Fn()) 
 
 async fn say_ready(instance: &Instance, arguments: &ServeArguments) -> Result<(), Failure> {
     if arguments.wait == Wait::Servers {
-        wait_for_servers(instance).await;
+        wait_for_servers(instance, arguments.instance.voice()).await;
     }
     let info = instance.info();
     if arguments.output == OutputFormat::Json {
@@ -202,14 +203,14 @@ async fn say_ready(instance: &Instance, arguments: &ServeArguments) -> Result<()
 }
 
 /// Waits until every server has succeeded or failed once, and names those that have not in time.
-pub(super) async fn wait_for_servers(instance: &Instance) {
-    wait_for_servers_up_to(instance, SETTLE).await;
+pub(super) async fn wait_for_servers(instance: &Instance, voice: Voice) {
+    wait_for_servers_up_to(instance, SETTLE, voice).await;
 }
 
 /// As [`wait_for_servers`], with another limit.
-pub(super) async fn wait_for_servers_up_to(instance: &Instance, limit: Duration) {
+pub(super) async fn wait_for_servers_up_to(instance: &Instance, limit: Duration, voice: Voice) {
     if tokio::time::timeout(limit, instance.settled()).await.is_err() {
-        say_error(&format!("warning: not settled after {} s: {}", limit.as_secs(), unsettled(instance)));
+        voice.warn(&format!("not settled after {} s: {}", limit.as_secs(), unsettled(instance)));
     }
 }
 

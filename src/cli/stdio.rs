@@ -164,9 +164,9 @@ async fn start(
     telemetry: &Telemetry,
 ) -> Result<Instance, Failure> {
     let mut options = arguments.instance.options(true, environment)?;
-    options.project = arguments.project.file(environment)?;
+    options.project = arguments.project.file(environment, arguments.instance.voice())?;
     let instance = Instance::start_with(options, telemetry).await.map_err(start_failure)?;
-    wait_for_servers_up_to(&instance, SETTLE).await;
+    wait_for_servers_up_to(&instance, SETTLE, arguments.instance.voice()).await;
     Ok(instance)
 }
 

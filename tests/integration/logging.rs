@@ -5,13 +5,9 @@ use serde_json::{Value, json};
 use super::support::definitions::example;
 use super::support::{McpClient, Sidegate};
 
-/// Every line of stderr that is a log record.
+/// The lines of stderr, all of which must be records.
 fn records(stderr: &str) -> Vec<Value> {
-    stderr
-        .lines()
-        .filter(|line| line.starts_with('{'))
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    stderr.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
 }
 
 #[tokio::test]

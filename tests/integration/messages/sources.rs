@@ -7,13 +7,15 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// What texts stand behind: the name, and the bracket that opens what belongs to it.
-const PLACES: [(&str, char); 8] = [
+const PLACES: [(&str, char); 10] = [
     ("#[error(", '('),
     ("warn!(", '('),
     ("error!(", '('),
     ("Failure::text(", '('),
     (".hint(", '('),
     ("say_error(", '('),
+    ("voice.say(", '('),
+    ("voice.warn(", '('),
     ("RpcError::new(", '('),
     ("fn hint(", '{'),
 ];

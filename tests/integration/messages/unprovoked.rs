@@ -173,7 +173,7 @@ const TEXTS: &[(&str, &[&str])] = &[
             "stopped; 1 call was cut, as it took longer than the drain time",
             "stopped; {} calls were cut, as they took longer than the drain time",
             "ended at once, by a second signal ({})",
-            "warning: not settled after {} s: {}",
+            "not settled after {} s: {}",
         ],
     ),
     (
