@@ -10,8 +10,8 @@ use clap::ValueEnum;
 use sidegate::environment::Environment;
 use sidegate::instance::Instance;
 use sidegate::reconciler::{STATES, Statuses};
-use sidegate::telemetry::Hush;
 use sidegate::telemetry::export::Telemetry;
+use sidegate::telemetry::{Hush, LOG_VARIABLE};
 
 use super::instance::{InstanceArguments, ProjectArguments, flush, start_failure};
 use super::output::{Voice, say};
@@ -67,7 +67,7 @@ pub(super) fn run(arguments: ServeArguments, environment: &Environment) -> Resul
     let runtime = super::runtime()?;
     let code = runtime.block_on(async {
         let hush = Hush::new(STATES);
-        hush.set(is_watched(&arguments));
+        hush.set(is_watched(&arguments, environment));
         let telemetry = arguments.instance.telemetry("info", arguments.ephemeral, environment, &hush)?;
         let code = serve(arguments, socket, environment, &telemetry, &hush).await;
         flush(&telemetry).await;
@@ -124,17 +124,14 @@ async fn serve(
         }
     };
     let ended = tokio::select! {
-        said = say_ready(&instance, &arguments) => match said {
-            Ok(()) => {
-                hush.set(false);
-                Ok(next_end(&mut signals, had_terminal, &rescan).await)
-            }
+        said = say_ready(&instance, &arguments, hush) => match said {
+            Ok(()) => Ok(next_end(&mut signals, had_terminal, &rescan).await),
             // Nobody knows of it, so nobody will end it.
             Err(failure) => Err(failure),
         },
         ask = next_end(&mut signals, had_terminal, &rescan) => Ok(ask),
     };
-    hush.set(is_watched(&arguments));
+    hush.set(is_watched(&arguments, environment));
     if let Ok(ask) = &ended {
         voice.say(&format!("stopping: {ask}"));
     }
@@ -156,10 +153,11 @@ async fn serve(
 }
 
 /// Whether a person sees what is said and what is logged in one place: the first screen, and the last one, are then kept free
-/// of lines that say the same.
-fn is_watched(arguments: &ServeArguments) -> bool {
+/// of lines that say the same. Whoever says what is to be logged gets it.
+fn is_watched(arguments: &ServeArguments, environment: &Environment) -> bool {
     let is_text = arguments.output == OutputFormat::Text && arguments.instance.logs_text();
-    is_text && std::io::stdout().is_terminal() && std::io::stderr().is_terminal()
+    let is_asked_for = environment.get_os(LOG_VARIABLE).is_some();
+    is_text && !is_asked_for && std::io::stdout().is_terminal() && std::io::stderr().is_terminal()
 }
 
 /// Waits for a signal that ends us. SIGHUP does where there was a terminal; otherwise it calls `rescan`.
@@ -172,12 +170,13 @@ async fn next_end(signals: &mut Signals, had_terminal: bool, rescan: &dyn Fn()) 
     }
 }
 
-async fn say_ready(instance: &Instance, arguments: &ServeArguments) -> Result<(), Failure> {
+async fn say_ready(instance: &Instance, arguments: &ServeArguments, hush: &Hush) -> Result<(), Failure> {
     if arguments.wait == Wait::Servers {
         wait_for_servers(instance, arguments.instance.voice()).await;
     }
     let info = instance.info();
     if arguments.output == OutputFormat::Json {
+        hush.set(false);
         let line = serde_json::to_string(info).map_err(|error| Failure::new(Exit::Failed, error))?;
         return Ok(say(&line)?);
     }
@@ -192,6 +191,8 @@ async fn say_ready(instance: &Instance, arguments: &ServeArguments) -> Result<()
     say(&format!("Page: {}", info.page_url()))?;
     // Who waits for the table has waited long enough after this; the states say the rest.
     let _ = tokio::time::timeout(SETTLE_FOR_TABLE, instance.settled()).await;
+    // What becomes of servers from here on is logged.
+    hush.set(false);
     let statuses = instance.statuses().borrow().clone();
     if statuses.is_empty() {
         say(&first_steps(instance, arguments.instance.given_config_dir())?)?;

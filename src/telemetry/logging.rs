@@ -34,7 +34,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Whether a person is being told something that log lines would stand between: lines that are no warnings are held back
+/// Whether a person is being told something that log lines would stand between: lines that are no warnings are left out
 /// then, and warnings of which the person is told. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Hush {
@@ -43,12 +43,12 @@ pub struct Hush {
 }
 
 impl Hush {
-    /// Off; when it is on, warnings with the target `told` are held back as well.
+    /// Off; when it is on, warnings with the target `told` are left out as well.
     pub fn new(told: &'static str) -> Self {
         Self { is_on: Arc::default(), told }
     }
 
-    /// Holds lines back from now on, or no more.
+    /// Leaves lines out from now on, or no more.
     pub fn set(&self, is_on: bool) {
         self.is_on.store(is_on, Ordering::Relaxed);
     }
