@@ -17,7 +17,7 @@ use super::{BridgeSettings, MAX_MESSAGE, Served, StdioTarget};
 use crate::error::chain;
 use crate::mcpserver::log_name;
 use crate::subprocess::{
-    ChildTree, LogFileSettings, Output, OutputSettings, Source, Spec, StopRecipe, Stream, Tail,
+    ChildTree, LineFilter, LogFileSettings, Output, OutputSettings, Source, Spec, StopRecipe, Stream, Tail,
 };
 use crate::sync::lock;
 use crate::telemetry::calls::Children;
@@ -201,6 +201,8 @@ struct Keeper {
     name: String,
     tree: ChildTree,
     output: Output,
+    /// For what of its stdout is logged.
+    filter: LineFilter,
     recipe: StopRecipe,
 }
 
@@ -232,6 +234,7 @@ impl Keeper {
             name: served.server.to_string(),
             tree,
             output,
+            filter: settings.secrets.line_filter(),
             recipe: StopRecipe::stdio(settings.grace),
         };
         Ok((keeper, stdin, stdout))
@@ -246,7 +249,7 @@ impl Keeper {
         let session = Arc::clone(&self.session);
         let end = session.end.clone();
         let writing = write_messages(stdin, messages, end.clone());
-        let reading = read_messages(&self.name, stdout, &session);
+        let reading = read_messages(&self.name, stdout, &session, Arc::clone(&self.filter));
         // stdout at its end: nothing more can be answered, whether or not the process is still there.
         let ended_itself = {
             tokio::pin!(writing, reading);
@@ -320,7 +323,7 @@ async fn write_messages(
     let _ = end.run_until_cancelled(writing).await;
 }
 
-async fn read_messages(name: &str, stdout: pipe::Receiver, session: &ChildSession) {
+async fn read_messages(name: &str, stdout: pipe::Receiver, session: &ChildSession, filter: LineFilter) {
     let mut lines = LineReader::new(stdout, MAX_MESSAGE);
     let mut complained = false;
     loop {
@@ -328,7 +331,7 @@ async fn read_messages(name: &str, stdout: pipe::Receiver, session: &ChildSessio
             Ok(Some(line)) => match Message::parse(line.clone()) {
                 Ok(message) => session.take(&message),
                 Err(error) => {
-                    let line = String::from_utf8_lossy(&line);
+                    let line = filter(String::from_utf8_lossy(&line).into_owned());
                     let shown: String = line.chars().take(SHOWN_LENGTH).collect();
                     if complained {
                         debug!(server = name, %error, "a line on stdout is no MCP message: {shown}");

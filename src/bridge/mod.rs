@@ -166,7 +166,10 @@ impl Bridge {
                 async move {
                     let served = http.endpoint().targets().get(request.uri().path()).cloned();
                     match served.as_ref().map(|served| &served.target) {
-                        Some(Target::Http(target)) => http.endpoint().web.pass(target, request).await,
+                        // A session that is open here is one with the child that was served before.
+                        Some(Target::Http(target)) if !http.knows(request.headers()) => {
+                            http.endpoint().web.pass(target, request).await
+                        }
                         _ => http.handle(request).await.map(Either::Left),
                     }
                 }
@@ -215,7 +218,7 @@ impl Bridge {
     }
 
     /// Gives up the sessions of the stdio server `server` that are being opened, and opens none as long as the value lives.
-    /// `None` where it serves no such server.
+    /// `None` where it serves nothing of that name.
     pub fn refuse(&self, server: &ServerName) -> Option<Refusal> {
         Some(self.served(server)?.openings.refuse())
     }
@@ -231,7 +234,7 @@ impl Bridge {
         self.http.endpoint().targets().get(&Self::path(server)).cloned()
     }
 
-    /// The last lines that the newest child of `server` wrote to stderr, or to stdout where they were no messages.
+    /// The last lines that the newest child of `server` wrote to stderr.
     pub fn last_lines(&self, server: &ServerName) -> Vec<String> {
         self.served(server)
             .and_then(|served| lock(&served.tail).as_ref().map(Tail::lines))

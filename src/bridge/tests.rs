@@ -40,7 +40,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 struct Served {
     bridge: Bridge,
     server: ServerName,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 struct Answer {
@@ -70,7 +70,7 @@ impl Served {
             cwd: directory.path().to_path_buf(),
         };
         bridge.set(&server, Target::Stdio(Arc::new(target)));
-        Self { bridge, server, _directory: directory }
+        Self { bridge, server, directory }
     }
 
     async fn begin(&self, method: Method, session: Option<&str>, body: &str) -> Response<Body> {
@@ -266,4 +266,28 @@ async fn a_bridge_that_is_dropped_ends_its_children() {
     let pid = served.pid(&session).await;
     drop(served);
     eventually(|| (!lives(pid)).then_some(())).await;
+}
+
+/// By then its definition may be of another server; the old session is closed when the new one is open.
+#[tokio::test]
+async fn a_session_with_a_child_stays_one_when_its_server_becomes_a_remote_one() {
+    let served = Served::start(SERVER);
+    let session = served.open().await;
+    let target = RemoteTarget { url: "http://127.0.0.1:9/mcp".parse().unwrap(), headers: HeaderMap::new() };
+    served.bridge.set(&served.server, Target::Http(Arc::new(target)));
+    let ask = r#"{"jsonrpc":"2.0","id":7,"method":"pid","params":{}}"#;
+    let through_socket = async |session: &str| {
+        let stream = tokio::net::UnixStream::connect(served.directory.path().join("socket")).await.unwrap();
+        let mut connection = crate::http1::Connection::open(stream).await.unwrap();
+        let request = Request::post("/near")
+            .header("host", "localhost")
+            .header("accept", "application/json, text/event-stream")
+            .header("content-type", "application/json")
+            .header(SESSION_ID, session)
+            .body(Full::new(Bytes::from_static(ask.as_bytes())));
+        connection.send(request.unwrap()).await.unwrap().status()
+    };
+    assert_eq!(through_socket(&session).await, StatusCode::OK);
+    assert_ne!(through_socket("of-somebody-else").await, StatusCode::OK);
+    served.bridge.shutdown().await;
 }

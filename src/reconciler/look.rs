@@ -15,6 +15,7 @@ mod wish;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures_util::future::{FusedFuture as _, join_all};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -76,6 +77,8 @@ pub(super) struct Look {
     progress: watch::Sender<Progress>,
     /// What is wrong and belongs to no server.
     problems: watch::Sender<Problems>,
+    /// When the configuration that was seen last came into force.
+    in_force_since: Option<SystemTime>,
     /// Wishes in a row that were refused, and when the next one follows.
     failures: u32,
     retry_at: Option<Instant>,
@@ -106,6 +109,7 @@ impl Look {
             ending: BTreeMap::new(),
             progress,
             problems,
+            in_force_since: None,
             failures: 0,
             retry_at: None,
             everything_anew: false,

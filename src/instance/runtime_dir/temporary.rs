@@ -133,9 +133,12 @@ fn remove_if_abandoned(directory: &Path) -> io::Result<bool> {
         // Held until all is removed: nobody moves in meanwhile.
         Ok(lock) if lock.try_lock().is_ok() => std::fs::remove_dir_all(directory).map(|()| true),
         Ok(_) => Ok(false),
-        // Its process has not got as far, and may not get there any more.
+        // Its process has not got as far, and may not get there any more; or was killed while it removed the directory.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            std::fs::remove_dir(directory).map(|()| true)
+            let is_going = directory.as_os_str().as_encoded_bytes().ends_with(REMOVED.as_bytes());
+            let removed =
+                if is_going { std::fs::remove_dir_all(directory) } else { std::fs::remove_dir(directory) };
+            removed.map(|()| true)
         }
         Err(error) => Err(error),
     }
@@ -177,6 +180,17 @@ mod tests {
         assert!(directories.iter().all(|directory| directory.path().join(LOCK).exists()));
         drop(directories);
         assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_was_being_removed_when_its_instance_was_killed_is_removed_by_the_next() {
+        let parent = tempfile::tempdir().unwrap();
+        let going = parent.path().join(format!("{PREFIX}x{REMOVED}"));
+        std::fs::create_dir(&going).unwrap();
+        std::fs::write(going.join("left"), "").unwrap();
+        let directory = Temporary::new(parent.path()).unwrap();
+        assert!(!going.exists());
+        drop(directory);
     }
 
     /// As the log of a child does that says its first words when its instance has been dropped.

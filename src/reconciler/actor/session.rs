@@ -41,11 +41,13 @@ pub(super) struct Opening {
     /// On the heap, as is all that an actor does seldom: it would otherwise be part of what every actor holds all the time.
     session: BoxFuture<'static, Result<Opened, ConnectError>>,
     given_up: CancellationToken,
+    /// It starts a process of ours.
+    is_child: bool,
 }
 
 impl Opening {
-    /// Begins when nothing is left of the sessions of this server that were given up before: a command can hold what there is
-    /// only one of.
+    /// Begins when nothing is left of the sessions of this server that were given up before `initialize` was answered: a command
+    /// can hold what there is only one of.
     pub(super) fn begin(
         bridge: Arc<Bridge>,
         link: Arc<Link>,
@@ -64,7 +66,7 @@ impl Opening {
         );
         cause.adopt(&span);
         let mut told = Told { span: span.clone(), outcome: GIVEN_UP };
-        let given_up = CancellationToken::new();
+        let (given_up, is_child) = (CancellationToken::new(), dialer.config.local.is_some());
         let token = given_up.clone();
         let session = async move {
             bridge.given_up(link.server()).await;
@@ -72,11 +74,14 @@ impl Opening {
             told.ends(&opened);
             opened
         };
-        Self { session: session.instrument(span).boxed(), given_up }
+        Self { session: session.instrument(span).boxed(), given_up, is_child }
     }
 
     /// Gives the session up; returns when no process of it is left that is ours, or takes too long to end.
     pub(super) async fn give_up(self, bridge: &Bridge, server: &ServerName) {
+        if !self.is_child {
+            return;
+        }
         // `initialize` may be on its way still, and is refused then.
         let Some(refusal) = bridge.refuse(server) else { return };
         self.given_up.cancel();

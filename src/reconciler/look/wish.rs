@@ -15,7 +15,6 @@ use crate::error::chain;
 use crate::reconciler::actor::Actor;
 use crate::reconciler::front::Refused;
 use crate::reconciler::status::ServerState;
-use crate::telemetry::Cause;
 use crate::yaml_applier::{ApplyError, RouteName};
 
 impl Look {
@@ -89,7 +88,9 @@ impl Look {
 
     /// Tells the actors of all servers whose routes are in force now, and who had to wait for that.
     fn go_on(&mut self, refused: &Refused) {
-        let reload = self.front.status().map(|status| status.cause).filter(Cause::is_known);
+        let status = self.front.status().unwrap_or_default();
+        let is_new = std::mem::replace(&mut self.in_force_since, status.changed) != status.changed;
+        let reload = Some(status.cause).filter(|cause| is_new && cause.is_known());
         // The start, the first time; what comes later without a reload has no cause that is known.
         let cause = reload.unwrap_or_else(|| std::mem::take(&mut self.options.cause));
         for (name, server) in &mut self.servers {

@@ -103,7 +103,7 @@ impl Session {
         let mut pause = FIRST_WAIT;
         loop {
             // Whoever is asked now: the request may have gone through a gateway that is no more.
-            let lease = Lease::take(&self.config.origin);
+            let lease = self.lease();
             let error = match self.get(&lease.origin, Some(last)).await {
                 Ok(response) => return Some((lease, response)),
                 Err(error) => error,

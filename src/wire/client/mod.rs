@@ -17,7 +17,7 @@ mod session;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -28,6 +28,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::task::coop::poll_proceed;
 
 use crate::http1;
 use crate::wire::server;
@@ -105,7 +106,15 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Carried(body) => Pin::new(body).poll_frame(cx),
-            Self::Local(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Self::Local(body) => {
+                // As a connection does by itself: what always has something to say leaves others their turn.
+                let budget = ready!(poll_proceed(cx));
+                let frame = Pin::new(body).poll_frame(cx).map_err(|never| match never {});
+                if frame.is_ready() {
+                    budget.made_progress();
+                }
+                frame
+            }
         }
     }
 

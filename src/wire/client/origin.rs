@@ -145,18 +145,20 @@ fn wrong(error: &dyn std::error::Error) -> ClientError {
     ClientError::Protocol(format!("the address is wrong: {error}"))
 }
 
-/// A request that is counted at its origin.
+/// A request, which is counted at its origin where it goes through that.
 pub(super) struct Lease {
     pub(super) origin: Arc<Origin>,
-    _counted: TaskTrackerToken,
+    _counted: Option<TaskTrackerToken>,
 }
 
 impl Lease {
-    /// The origin of a request that begins now; it is counted there as long as the value lives.
-    pub(super) fn take(current: &watch::Receiver<Arc<Origin>>) -> Self {
+    /// The origin of a request that begins now; it is counted there as long as the value lives. Where `is_local`, an origin that adds
+    /// nothing is passed over, and need not wait for the request.
+    pub(super) fn take(current: &watch::Receiver<Arc<Origin>>, is_local: bool) -> Self {
         loop {
             let origin = Arc::clone(&current.borrow());
-            let token = origin.requests.token();
+            let passed_over = is_local && origin.habits.adds_nothing;
+            let token = (!passed_over).then(|| origin.requests.token());
             // Whoever replaces an origin waits for its requests afterwards. A request that is not counted by then must
             // not begin there.
             if Arc::ptr_eq(&origin, &current.borrow()) {

@@ -127,7 +127,7 @@ impl Session {
             closed: AtomicBool::new(false),
             next_id: AtomicU64::new(FIRST_ID + 1),
         };
-        let lease = Lease::take(&session.config.origin);
+        let lease = session.lease();
         let response = session.post(&lease, &[], initialize).await?;
         session.id = response.headers().get(SESSION_ID).cloned();
         session.unmarked = !session.is_marked(response.headers());
@@ -206,10 +206,15 @@ impl Session {
         headers: &[(HeaderName, HeaderValue)],
         on_said: &mut (dyn FnMut(Said) + Send),
     ) -> Result<Message, ClientError> {
-        let lease = Lease::take(&self.config.origin);
+        let lease = self.lease();
         let response = self.post(&lease, headers, text).await?;
         on_said(Said::Head);
         self.read_answer(lease, response, id, on_said).await
+    }
+
+    /// For a request that begins now.
+    pub(super) fn lease(&self) -> Lease {
+        Lease::take(&self.config.origin, self.config.local.is_some())
     }
 
     /// The id that the server gave the session, where it has given one.
@@ -238,7 +243,7 @@ impl Session {
     ///
     /// The server did not accept it.
     pub async fn send(&self, text: ByteString) -> Result<(), ClientError> {
-        let response = self.post(&Lease::take(&self.config.origin), &[], text).await?;
+        let response = self.post(&self.lease(), &[], text).await?;
         self.drain(response.into_body());
         Ok(())
     }
@@ -343,8 +348,7 @@ impl Session {
     }
 
     async fn delete(&self) -> Result<(), ClientError> {
-        match self.exchange(&Lease::take(&self.config.origin).origin, Method::DELETE, &[], Bytes::new()).await
-        {
+        match self.exchange(&self.lease().origin, Method::DELETE, &[], Bytes::new()).await {
             Err(ClientError::Status(error)) if error.status.is_client_error() => Ok(()),
             other => other.map(|response| self.drain(response.into_body())),
         }

@@ -94,3 +94,48 @@ async fn what_it_refuses_is_its_own_refusal() {
         other => panic!("{other:?}"),
     }
 }
+
+/// An origin that is passed over may go while the server is still at work.
+#[tokio::test]
+async fn an_origin_does_not_wait_for_what_does_not_go_through_it() {
+    struct Slow;
+    impl Serve for Slow {
+        fn serve(self: Arc<Self>, request: Request<Full<Bytes>>) -> BoxFuture<'static, Response<Body>> {
+            Box::pin(async move {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                match std::str::from_utf8(&body).unwrap() {
+                    body if body.contains("initialize") => {
+                        let answer = Response::builder().header("content-type", "application/json");
+                        answer.body(Body::text(INITIALIZED)).unwrap()
+                    }
+                    _ => std::future::pending().await,
+                }
+            })
+        }
+    }
+    let habits = Habits { adds_nothing: true, ..Habits::default() };
+    let origin = Origin::gateway("127.0.0.1:1".parse().unwrap(), http::HeaderMap::new(), habits);
+    let config = ClientConfig {
+        local: Some(Local::new(Arc::new(Slow), "/near".parse().unwrap())),
+        ..config(watch::Sender::new(Arc::clone(&origin)).subscribe())
+    };
+    let text = rpc::request(1, "initialize", "{}");
+    let id = crate::wire::message::RequestId::number(1);
+    let opening = Session::open_for(Pool::new(), config, TaskTracker::new(), text, &id);
+    let session = opening.await.unwrap().0;
+    let asking = tokio::spawn(async move { ask(&session).await });
+    tokio::task::yield_now().await;
+    server::soon(origin.idle()).await;
+    assert!(!asking.is_finished());
+    asking.abort();
+}
+
+/// A connection shares the processor by itself; this has to be made to.
+#[tokio::test]
+async fn a_body_that_always_has_something_leaves_others_their_turn() {
+    use futures_util::FutureExt as _;
+
+    let bodies = (0..1000).map(|_| super::super::Body::Local(Body::text("x")));
+    let ready = bodies.filter_map(|mut body| body.frame().now_or_never()).count();
+    assert!((1..1000).contains(&ready), "{ready} in one turn");
+}
