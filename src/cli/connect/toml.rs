@@ -28,8 +28,14 @@ pub(super) fn set(text: &str, section: &str, name: &str, entry: &Value) -> Resul
         None | Some(Value::Object(_)) => {}
         Some(_) => return Err(Refusal::NoTable(format!("{section:?}"))),
     }
-    put(&mut document, section, name, entry)?;
-    let new = printed(&document);
+    let new = match put(&mut document, section, name, entry)? {
+        true => printed(&document),
+        false => {
+            let end = if text.is_empty() || text.ends_with('\n') { "" } else { newline };
+            let apart = if text.is_empty() { "" } else { newline };
+            format!("{text}{end}{apart}{}", printed(&alone(section, name, entry)))
+        }
+    };
     let mut expected = Value::Object(old);
     expected[section][name] = entry.clone();
     let parsed: Result<DocumentMut, _> = new.parse();
@@ -41,33 +47,80 @@ pub(super) fn set(text: &str, section: &str, name: &str, entry: &Value) -> Resul
     }
 }
 
-fn put(document: &mut DocumentMut, section: &str, name: &str, entry: &Value) -> Result<(), Refusal> {
-    let mut servers = Table::new();
-    // Its own head would say nothing.
-    servers.set_implicit(true);
-    let servers = document.entry(section).or_insert(Item::Table(servers));
-    if let Item::Value(toml_edit::Value::InlineTable(servers)) = servers {
-        let is_commented = servers.get(name).is_some_and(|old| old.to_string().contains('#'));
-        servers.insert(name, toml_edit::Value::InlineTable(inline(entry)));
-        return if is_commented { Err(Refusal::Comments) } else { Ok(()) };
-    }
-    let Item::Table(servers) = servers else { return Err(Refusal::Layout) };
-    match servers.get_mut(name) {
-        None => {
-            let new = table(entry);
-            servers.insert(name, Item::Table(new));
+/// Puts it where it is already, or where its section is an inline table. Elsewhere nothing is done (`false`): the
+/// library would put it above the comments that follow, and what is commented out there would become ours.
+fn put(document: &mut DocumentMut, section: &str, name: &str, entry: &Value) -> Result<bool, Refusal> {
+    let old = match document.get_mut(section) {
+        None => return Ok(false),
+        Some(Item::Table(servers)) => match servers.get_mut(name) {
+            None => return Ok(false),
+            Some(old) => old,
+        },
+        Some(Item::Value(toml_edit::Value::InlineTable(servers))) => {
+            match servers.get_mut(name) {
+                None => {
+                    servers.insert(name, toml_edit::Value::InlineTable(inline(entry)));
+                }
+                Some(old) if is_commented(&Item::Value(old.clone())) => return Err(Refusal::Comments),
+                // Inserted, it would take what is said above the old one with it.
+                Some(old) => replace(old, entry),
+            }
+            return Ok(true);
         }
-        Some(old) if old.to_string().contains('#') => return Err(Refusal::Comments),
-        Some(Item::Table(old)) => {
+        Some(_) => return Err(Refusal::Layout),
+    };
+    if is_commented(old) {
+        return Err(Refusal::Comments);
+    }
+    match old {
+        Item::Table(old) => {
             let mut new = table(entry);
             // What is said above it, and its place.
             *new.decor_mut() = old.decor().clone();
             new.set_position(old.position());
             *old = new;
         }
-        Some(old) => *old = Item::Value(toml_edit::Value::InlineTable(inline(entry))),
+        Item::Value(old) => replace(old, entry),
+        old => *old = Item::Value(toml_edit::Value::InlineTable(inline(entry))),
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Puts the entry in the place of a value; what is beside it stays.
+fn replace(old: &mut toml_edit::Value, entry: &Value) {
+    let mut new = inline(entry);
+    *new.decor_mut() = old.decor().clone();
+    *old = toml_edit::Value::InlineTable(new);
+}
+
+/// Whether there are comments in what is replaced, its tables included. What is said above and beside it stays.
+fn is_commented(old: &Item) -> bool {
+    let (mut document, mut old) = (DocumentMut::new(), old.clone());
+    match &mut old {
+        Item::Table(table) => table.decor_mut().clear(),
+        Item::Value(value) => value.decor_mut().clear(),
+        Item::ArrayOfTables(_) | Item::None => {}
+    }
+    // `Display` of a table leaves out the tables in it; that of a document does not.
+    document.insert("entry", old);
+    let (text, said) = (document.to_string(), tables(document.as_table()));
+    // A `#` in a key or a string counts: one more of it says something else. One more in a comment does not.
+    text.match_indices('#').any(|(at, sign)| {
+        let mut longer = text.clone();
+        longer.insert_str(at, sign);
+        !longer.parse::<DocumentMut>().is_ok_and(|longer| tables(longer.as_table()) != said)
+    })
+}
+
+/// A document with nothing but the entry.
+fn alone(section: &str, name: &str, entry: &Value) -> DocumentMut {
+    let mut servers = Table::new();
+    // Its own head would say nothing.
+    servers.set_implicit(true);
+    servers.insert(name, Item::Table(table(entry)));
+    let mut document = DocumentMut::new();
+    document.insert(section, Item::Table(servers));
+    document
 }
 
 /// The entry as a table with a head of its own; objects in it are inline tables.
@@ -172,6 +225,35 @@ mod tests {
         "[mcp_servers]\nsidegate = { url = \"y\" }\n",
         "[mcp_servers]\nsidegate = { url = \"http://h/mcp\" }\n"
     )]
+    #[case(
+        "[profile]\na = 1\n# b = 2\n",
+        "[profile]\na = 1\n# b = 2\n\n[mcp_servers.sidegate]\nurl = \"http://h/mcp\"\n"
+    )]
+    #[case(
+        "[mcp_servers.x]\nurl = \"y\"\n# enabled = false\n\n[other]\na = 1",
+        "[mcp_servers.x]\nurl = \"y\"\n# enabled = false\n\n[other]\na = 1\n\n[mcp_servers.sidegate]\nurl = \"http://h/mcp\"\n"
+    )]
+    #[case("# nothing yet", "# nothing yet\n\n[mcp_servers.sidegate]\nurl = \"http://h/mcp\"\n")]
+    #[case(
+        "mcp_servers.x.url = \"y\"\n",
+        "mcp_servers.x.url = \"y\"\n\n[mcp_servers.sidegate]\nurl = \"http://h/mcp\"\n"
+    )]
+    #[case(
+        "[mcp_servers.sidegate] # ours\nurl = \"http://h/#a\"\n\n[mcp_servers.sidegate.env]\n\"#\" = 'b#'\n# next\n[other]\n",
+        "[mcp_servers.sidegate] # ours\nurl = \"http://h/mcp\"\n# next\n[other]\n"
+    )]
+    #[case(
+        "mcp_servers = { sidegate = { url = \"y#z\" } } # why\n",
+        "mcp_servers = { sidegate = { url = \"http://h/mcp\" } } # why\n"
+    )]
+    #[case(
+        "[mcp_servers]\nsidegate = { url = \"y\" } # ours\n",
+        "[mcp_servers]\nsidegate = { url = \"http://h/mcp\" } # ours\n"
+    )]
+    #[case(
+        "mcp_servers = {\n  # ours\n  sidegate = { url = \"y\" },\n}\n",
+        "mcp_servers = {\n  # ours\n  sidegate = { url = \"http://h/mcp\" },\n}\n"
+    )]
     fn every_other_byte_stays(#[case] text: &str, #[case] expected: &str) {
         assert_eq!(changed(text), expected);
         assert_eq!(
@@ -188,6 +270,15 @@ mod tests {
     #[case("[[mcp_servers]]\n", "\"mcp_servers\" is no table")]
     #[case("[mcp_servers.sidegate]\nurl = \"y\" # why\n", "there are comments in the entry")]
     #[case("[mcp_servers.sidegate]\n# why\nurl = \"y\"\n", "there are comments in the entry")]
+    #[case(
+        "[mcp_servers.sidegate]\nurl = \"y\"\n[mcp_servers.sidegate.env]\n# why\nA = \"b\"\n",
+        "there are comments in the entry"
+    )]
+    #[case("# why\n[mcp_servers.sidegate.http_headers]\nA = \"b\"\n", "there are comments in the entry")]
+    #[case("[[mcp_servers.sidegate]]\nurl = \"y\" # why\n", "there are comments in the entry")]
+    #[case("[mcp_servers]\n# why\nsidegate.url = \"y\"\n", "there are comments in the entry")]
+    #[case("[mcp_servers.sidegate]\nurl = \"\\u0023\" # why\n", "there are comments in the entry")]
+    #[case("mcp_servers = { sidegate = {\n  url = \"y\", # why\n} }\n", "there are comments in the entry")]
     fn what_cannot_be_edited_is_refused(#[case] text: &str, #[case] why: &str) {
         let refusal = set(text, "mcp_servers", "sidegate", &json!({"url": "u"})).unwrap_err().to_string();
         assert!(refusal.starts_with(why), "{refusal}");
