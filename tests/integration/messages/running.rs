@@ -111,7 +111,7 @@ pub(super) async fn servers() -> String {
         .definition("own-route", &with(built_in(), "route: mcp"))
         .definition("policies", &with(built_in(), "policies: {timeout: {requestTimeout: 5s}}"));
     let sidegate = place.clone().wait_for_servers().start().await;
-    let stderr = sidegate.stderr();
+    let stderr = sidegate.kill().await.stderr;
     for (when, name, _) in ANSWERS {
         chapter.logged(when, &place, &stderr, &format!("server={name} "));
     }
@@ -140,7 +140,6 @@ pub(super) async fn servers() -> String {
     ] {
         chapter.logged(when, &place, &stderr, of);
     }
-    sidegate.kill().await;
     chapter.text()
 }
 
@@ -158,7 +157,7 @@ pub(super) async fn catalogue() -> String {
         )
         .definition("a-server-with-a-name-that-leaves-no-room-for-those-of-its-tools", &built_in());
     let sidegate = place.clone().wait_for_servers().start().await;
-    let stderr = sidegate.stderr();
+    let stderr = sidegate.kill().await.stderr;
     for (when, of) in [
         ("two servers have one prefix", "x_same_now"),
         ("servers of a family disagree", "instanceArg"),
@@ -167,7 +166,6 @@ pub(super) async fn catalogue() -> String {
     ] {
         chapter.logged(when, &place, &stderr, of);
     }
-    sidegate.kill().await;
     chapter.text()
 }
 

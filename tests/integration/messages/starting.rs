@@ -266,8 +266,7 @@ pub(super) async fn telemetry() -> String {
         .env("SIDEGATE_TELEMETRY_GATEWAY_SPANS", "true")
         .env("SIDEGATE_LOG", "lots,=");
     let sidegate = wrong.clone().start().await;
-    let stderr = sidegate.stderr();
-    sidegate.kill().await;
+    let stderr = sidegate.kill().await.stderr;
     for (when, what) in [
         ("SIDEGATE_LOG is wrong", "SIDEGATE_LOG"),
         ("an endpoint is no URL", "METRICS_ENDPOINT"),
