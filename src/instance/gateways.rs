@@ -170,7 +170,7 @@ impl Gateway {
         }
         let ports = PortSet::lease(&variable.ports)?;
         let key = GatewayKey::random().map_err(|error| StartError::Internal(chain(&error)))?;
-        context.secrets.learn(key.header_value().to_str());
+        context.secrets.keep(key.header_value().to_str());
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static(KEY_HEADER), key.header_value());
         let authority: Authority = format!("127.0.0.1:{}", ports.data.port())

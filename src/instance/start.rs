@@ -71,7 +71,7 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
     let secrets = telemetry.secrets();
     let secret_names = SecretNames::new(&settings.redact.value);
     learn_inherited(secrets, &secret_names, &environment);
-    secrets.learn(secret_names.values_in(&settings.gateway.frontend_policies.value));
+    secrets.learn(secret_names.values_in(&settings.gateway.frontend_policies.value, &environment));
     let token = settings.aggregator.token_file.value.as_deref();
     let token = token.map(|file| Token::read_or_create(file, secrets)).transpose()?.map(Arc::new);
     let (listener, address) = listen(settings.listen.value, listener).await?;
@@ -337,8 +337,8 @@ fn call_log(telemetry: &Telemetry, metrics: &Metrics) -> Arc<CallLog> {
 fn learn_inherited(secrets: &Secrets, names: &SecretNames, environment: &Environment) {
     let ours = environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let inherited = inherited_environment(ours, |_| false);
-    let secret = inherited.iter().filter(|(name, _)| name.to_str().is_some_and(|name| names.contains(name)));
-    secrets.learn(secret.filter_map(|(_, value)| value.to_str()));
+    let inherited = inherited.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+    secrets.learn(names.values_of(inherited, environment));
 }
 
 /// By which names clients may reach the endpoint, and from where.

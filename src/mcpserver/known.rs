@@ -3,11 +3,16 @@
 //! That is less than [`redacted`](Definition::redacted) hides. A header such as `X-Team: platform` is nobody's business where
 //! the definition is shown, but its value is a word like others, and a log without it would be a riddle.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+
 use serde_json::{Map, Value};
 
 use super::definition::{Definition, Remote, Stdio, Transport};
+use super::name::ServerName;
 use super::redact::{SecretNames, in_url};
 use super::secret::Secret;
+use super::store::Entry;
 use crate::environment::Environment;
 
 /// Variables whose values are on every second line of a log and known to everybody on the machine.
@@ -30,20 +35,21 @@ const PUBLIC_VARIABLES: [&str; 16] = [
     "XDG_STATE_HOME",
 ];
 
-/// Values that are public, whatever variable holds them.
-const PUBLIC_VALUES: [&str; 3] = ["localhost", "127.0.0.1", "sidegate"];
+/// Values that are public, whoever holds them.
+pub const PUBLIC_VALUES: [&str; 3] = ["localhost", "127.0.0.1", "sidegate"];
 
-/// Headers that are secret besides those that say so by name, in upper case.
-const SECRET_HEADERS: [&str; 2] = ["AUTHORIZATION", "COOKIE"];
+/// What policies say of a key besides the key itself, as in `apiKey: {mode: optional, keys: [{key: …, metadata: …}]}`.
+const ABOUT_KEYS: [&str; 4] = ["mode", "file", "location", "metadata"];
 
 impl Definition {
     /// The values of this definition that nobody may see, in any text:
     ///
-    /// - what `${VAR}` put into a header, a variable, an argument, or the URL behind its host; but for what is public in
-    ///   `environment`, such as `HOME`;
+    /// - what `${VAR}` put into a header, a variable, an argument, or the URL behind its host;
     /// - the values of headers, variables, options, parameters of the URL and policies whose name is one of `names`, and of
     ///   variables of `environment` that `inheritEnv` passes on under such a name; of `Authorization` also what follows the
-    ///   scheme, of `Cookie` each value.
+    ///   scheme, of `Cookie` each value. Where the name only says that these are headers, a word is none.
+    ///
+    /// What is public in `environment`, such as the value of `HOME`, is not among them.
     ///
     /// Short ones are among them: whoever hides values decides what is too short to be told from other text.
     pub fn secrets(&self, names: &SecretNames, environment: &Environment) -> Vec<Secret> {
@@ -54,11 +60,10 @@ impl Definition {
                 named_in_remote(remote, names, &mut found);
             }
         }
-        found.extend(names.values_in(&self.policies));
+        found.extend(names.values_in(&self.policies, environment));
         let put_in = self.substituted.iter().map(Secret::expose);
-        let secret = put_in.filter(|value| self.holds(value) && !is_public(value, environment));
-        found.extend(secret.map(str::to_owned));
-        found.retain(|value| !value.is_empty());
+        found.extend(put_in.filter(|value| self.holds(value)).map(str::to_owned));
+        found.retain(|value| !value.is_empty() && !is_public(value, environment));
         found.sort_unstable();
         found.dedup();
         found.into_iter().map(Secret::from).collect()
@@ -81,17 +86,61 @@ impl Definition {
     }
 }
 
+impl Entry {
+    /// The secrets of those `entries` that are right, but for names of servers: these have to be told apart.
+    pub fn secrets_of(entries: &[Self], names: &SecretNames, environment: &Environment) -> Vec<Secret> {
+        let servers: BTreeSet<&str> =
+            entries.iter().filter_map(|entry| entry.name.as_ref()).map(ServerName::as_str).collect();
+        let definitions = entries.iter().filter_map(|entry| entry.outcome.as_ref().ok());
+        definitions
+            .flat_map(|definition| definition.secrets(names, environment))
+            .filter(|value| !servers.contains(value.expose()))
+            .collect()
+    }
+}
+
 impl SecretNames {
-    /// The texts in `policies` that stand under one of these names, however deep.
-    pub fn values_in(&self, policies: &Map<String, Value>) -> Vec<String> {
+    /// The texts in `policies` that stand under one of these names, however deep, and those of headers that are secret.
+    ///
+    /// What stands under a name like `allowHeaders` counts by its own name: elements of lists there are names of headers.
+    ///
+    /// What is public in `environment` is not among them.
+    pub fn values_in(&self, policies: &Map<String, Value>, environment: &Environment) -> Vec<String> {
         let mut found = Vec::new();
         self.collect(policies, false, &mut found);
+        found.retain(|value| !is_public(value, environment));
         found
+    }
+
+    /// The values of those `variables` whose names are among these, but for what is public in `environment`.
+    pub fn values_of<'v>(
+        &self,
+        variables: impl IntoIterator<Item = (&'v OsStr, &'v OsStr)>,
+        environment: &Environment,
+    ) -> Vec<&'v str> {
+        let named = variables.into_iter().filter_map(|(name, value)| {
+            let (name, value) = (name.to_str()?, value.to_str()?);
+            self.says(name, value).then_some(value)
+        });
+        named.filter(|value| !is_public(value, environment)).collect()
+    }
+
+    /// Whether `name` says that `value` is a secret. `UV_KEYRING_PROVIDER` and `allowHeaders` do so only if it is no word.
+    fn says(&self, name: &str, value: &str) -> bool {
+        self.is_secret(name) || (self.contains(name) && !is_word(value))
     }
 
     fn collect(&self, map: &Map<String, Value>, all: bool, found: &mut Vec<String>) {
         for (name, value) in map {
-            self.collect_value(value, all || self.contains(name), found);
+            match value {
+                Value::String(text) if self.is_secret_header(name) || self.says(name, text) => {
+                    found.extend(parts_of_header(name, text));
+                }
+                value => {
+                    let all = self.is_secret(name) || (all && !ABOUT_KEYS.contains(&&**name));
+                    self.collect_value(value, all, found);
+                }
+            }
         }
     }
 
@@ -103,6 +152,24 @@ impl SecretNames {
             _ => {}
         }
     }
+}
+
+/// Whether `value` may be a word of our language or the name of something, and so is in texts for other reasons: it has only
+/// lower-case letters, with `-`, `_` and `.` between them.
+pub(crate) fn is_word(value: &str) -> bool {
+    value.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+/// What is secret if the value of the header `name` is: all of it, what follows its scheme, and of cookies each.
+pub(crate) fn parts_of_header(name: &str, value: &str) -> Vec<String> {
+    let mut parts = vec![value.to_owned()];
+    if name.to_uppercase().contains("COOKIE") {
+        let values = value.split(';').filter_map(|cookie| Some(cookie.split_once('=')?.1.trim()));
+        parts.extend(values.map(str::to_owned));
+    } else if let Some((_, credentials)) = value.split_once(' ') {
+        parts.push(credentials.trim().to_owned());
+    }
+    parts
 }
 
 /// Whether a URL holds `value`, and not as the server's address.
@@ -120,47 +187,38 @@ fn is_public(value: &str, environment: &Environment) -> bool {
 }
 
 fn named_in_stdio(stdio: &Stdio, names: &SecretNames, environment: &Environment, found: &mut Vec<String>) {
-    let env = stdio.env.iter().filter(|(name, _)| names.contains(name));
+    let env = stdio.env.iter().filter(|(name, value)| names.says(name, value.expose()));
     found.extend(env.map(|(_, value)| value.expose().to_owned()));
-    let mut secret_next = false;
+    let mut option = None;
     for argument in &stdio.args {
         let is_option = argument.starts_with('-');
-        if secret_next && !is_option {
+        if let Some(name) = option.take()
+            && !is_option
+            && names.says(name, argument)
+        {
             found.push(argument.clone());
         }
-        secret_next = false;
         match argument.split_once('=') {
-            Some((name, value)) if names.contains(name) => found.push(value.to_owned()),
+            Some((name, value)) if names.says(name, value) => found.push(value.to_owned()),
             Some(_) => {}
-            None => secret_next = is_option && names.contains(argument),
+            None => option = is_option.then_some(argument.as_str()),
         }
     }
-    for (name, value) in environment.iter() {
-        if let (Some(name), Some(value)) = (name.to_str(), value.to_str())
-            && names.contains(name)
-            && stdio.inherit_env.iter().any(|pattern| pattern.matches(name))
-        {
-            found.push(value.to_owned());
-        }
-    }
+    let inherited = environment.iter().filter(|(name, _)| {
+        name.to_str().is_some_and(|name| stdio.inherit_env.iter().any(|pattern| pattern.matches(name)))
+    });
+    found.extend(names.values_of(inherited, environment).into_iter().map(str::to_owned));
 }
 
 fn named_in_remote(remote: &Remote, names: &SecretNames, found: &mut Vec<String>) {
     for (name, value) in &remote.headers {
-        let name = name.as_str().to_uppercase();
+        let name = name.as_str();
         let Ok(value) = value.to_str() else { continue };
-        if !names.contains(&name) && !SECRET_HEADERS.iter().any(|known| name.contains(known)) {
-            continue;
-        }
-        found.push(value.to_owned());
-        if name.contains("COOKIE") {
-            let values = value.split(';').filter_map(|cookie| Some(cookie.split_once('=')?.1.trim()));
-            found.extend(values.map(str::to_owned));
-        } else if let Some((_, credentials)) = value.split_once(' ') {
-            found.push(credentials.trim().to_owned());
+        if names.is_secret_header(name) || names.says(name, value) {
+            found.extend(parts_of_header(name, value));
         }
     }
-    let parameters = remote.url.query_pairs().filter(|(name, _)| names.contains(name));
+    let parameters = remote.url.query_pairs().filter(|(name, value)| names.says(name, value));
     found.extend(parameters.map(|(_, value)| value.into_owned()));
 }
 
@@ -169,7 +227,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::mcpserver::tests::definition;
+    use crate::mcpserver::tests::{definition, reader};
 
     #[rstest]
     #[case::variables_put_in("type: stdio, command: x, args: [\"u:${TOKEN}@h\"], env: {A: b}", &["hunter22"])]
@@ -185,6 +243,13 @@ mod tests {
     #[case::in_a_url("type: sse, url: \"http://h/${TOKEN}/mcp?token=one&v=no\"", &["hunter22", "one"])]
     #[case::not_its_host("type: sse, url: \"http://${TOKEN}/mcp\"", &[])]
     #[case::policies("type: sse, url: \"http://h/\", policies: {a: {apiKeys: [{is: one}], n: no}}", &["one"])]
+    #[case::elements_below_headers("type: sse, url: \"http://h/\", policies: {cors: {allowHeaders: [content-type, X-B3], exposeHeaders: [Mcp-Session-Id]}, a: {headers: {X-Key: one, b: no}}}", &["one"])]
+    #[case::headers_below_keys("type: sse, url: \"http://h/\", policies: {token: {headers: {x: [one]}}}", &["one"])]
+    #[case::keys_and_what_is_about_them("type: sse, url: \"http://h/\", policies: {apiKey: {mode: optional, keys: [{key: one, metadata: {user: no, secret: two}}]}, backendAuth: {key: {file: /no}}}", &["one", "two"])]
+    #[case::header_modifiers("type: sse, url: \"http://h/\", policies: {requestHeaderModifier: {set: {authorization: Bearer one, Cookie: a=two, x-a: no}}}", &["Bearer one", "a=two", "one", "two"])]
+    #[case::rules_are_no_headers("type: sse, url: \"http://h/\", policies: {mcpAuthorization: {rules: [no]}}", &[])]
+    #[case::words("type: stdio, command: x, env: {UV_KEYRING_PROVIDER: subprocess, KEYRING_B: a1, A_HEADERS: \"a: b\"}, args: [--headers, no, --headers=no]", &["a1", "a: b"])]
+    #[case::public_by_name("type: stdio, command: x, env: {A_KEY: localhost, TOKEN: Europe/Berlin}", &[])]
     fn what_only_the_server_is_told_is_secret(#[case] spec: &str, #[case] expected: &[&str]) {
         let names = SecretNames::new(&[]);
         let environment = Environment::from_iter([("TZ", "Europe/Berlin"), ("TOKEN", "hunter22")]);
@@ -193,10 +258,35 @@ mod tests {
     }
 
     #[test]
+    fn names_of_servers_are_no_secrets() {
+        let directory = tempfile::tempdir().unwrap();
+        let head = "apiVersion: sidegate.dev/v1alpha1\nkind: MCPServer\nspec:";
+        let write = |name: &str, spec: &str| {
+            std::fs::write(directory.path().join(name), format!("{head} {spec}\n")).unwrap();
+        };
+        write("a.yaml", "{type: stdio, command: x, env: {PGPASSWORD: postgres, PGKEY: hunter22}}");
+        write("postgres.yaml", "wrong");
+        let entries = reader().scan(directory.path()).unwrap().entries;
+        let found = Entry::secrets_of(&entries, &SecretNames::new(&[]), &Environment::default());
+        assert_eq!(found, [Secret::from("hunter22".to_owned())]);
+    }
+
+    #[test]
+    fn variables_that_everybody_inherits_are_secret_by_name() {
+        let environment = Environment::from_iter([
+            ("UV_KEYRING_PROVIDER", "subprocess"),
+            ("UV_PUBLISH_TOKEN", "hunter22"),
+            ("UV_INDEX_PASSWORD", "somebody"),
+            ("USER", "somebody"),
+        ]);
+        assert_eq!(SecretNames::new(&[]).values_of(environment.iter(), &environment), ["hunter22"]);
+    }
+
+    #[test]
     fn more_names_can_be_secret() {
-        let names = SecretNames::new(&["*ACCOUNT*".to_owned()]);
-        let found = definition("type: stdio, command: x, env: {MY_ACCOUNT: me}")
+        let names = SecretNames::new(&["*ACCOUNT*".to_owned(), "keyring".to_owned()]);
+        let found = definition("type: stdio, command: x, env: {MY_ACCOUNT: me, A_KEYRING: file}")
             .secrets(&names, &Environment::default());
-        assert_eq!(found, [Secret::from("me".to_owned())]);
+        assert_eq!(found, ["file", "me"].map(|value| Secret::from(value.to_owned())));
     }
 }

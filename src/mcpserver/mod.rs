@@ -43,6 +43,8 @@ pub use edit_error::EditError;
 pub(crate) use expand::literal;
 pub use import::{Client, Import, ImportError, Imported, Notes, import};
 pub use invalid::Invalid;
+pub use known::PUBLIC_VALUES;
+pub(crate) use known::{is_word, parts_of_header};
 pub use name::{InvalidServerName, ServerName, log_name};
 pub use project::project_file;
 pub use reader::{API_VERSION, KIND, Reader};

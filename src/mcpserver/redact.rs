@@ -1,8 +1,8 @@
 //! Definitions as they may be shown: everything that may be a secret is `***`.
 //!
-//! Secret is: the value of a header; the value of a variable, a policy or an option of the command line whose name says
-//! so; the query of a URL; and a value of at least [`SHORTEST_SECRET`] characters that `${VAR}` has put in, wherever it stands but
-//! in `command` and `cwd`, which are paths.
+//! Secret is: the value of a header, also of `Authorization` and `Cookie` in a policy; the value of a variable, a policy or an
+//! option of the command line whose name says so; the query of a URL; and a value of at least [`SHORTEST_SECRET`] characters that
+//! `${VAR}` has put in, wherever it stands but in `command` and `cwd`, which are paths.
 
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -21,11 +21,23 @@ pub const SHORTEST_SECRET: usize = 8;
 #[derive(Clone, Debug)]
 pub struct SecretNames(Vec<String>);
 
+/// In names of what is not shown in definitions, though it may be a list of names as well.
+const HEADERS: &str = "HEADERS";
+
+/// In names of what opens something.
+const KEY: &str = "KEY";
+
+/// Words that hold [`KEY`] and are none.
+const NO_KEYS: [&str; 3] = ["KEYRING", "KEYBOARD", "KEYWORD"];
+
+/// Headers that are secret besides those that say so by name. The last is the key for a collector.
+const SECRET_HEADERS: [&str; 3] = ["AUTHORIZATION", "COOKIE", "X-HONEYCOMB-TEAM"];
+
 impl SecretNames {
     /// Names that hold KEY, TOKEN, SECRET, PASSWORD or HEADERS, in any case, or one of `more`, as `redact` of
     /// `config.yaml` has them (`*ACCOUNT*`).
     pub fn new(more: &[String]) -> Self {
-        let known = ["KEY", "TOKEN", "SECRET", "PASSWORD", "HEADERS"].into_iter().map(str::to_owned);
+        let known = [KEY, "TOKEN", "SECRET", "PASSWORD"].into_iter().map(str::to_owned);
         let more = more.iter().map(|pattern| pattern.trim_matches('*').to_uppercase());
         Self(known.chain(more.filter(|name| !name.is_empty())).collect())
     }
@@ -33,7 +45,22 @@ impl SecretNames {
     /// Whether `name` is one of them.
     pub fn contains(&self, name: &str) -> bool {
         let name = name.to_uppercase();
-        self.0.iter().any(|part| name.contains(part))
+        name.contains(HEADERS) || self.0.iter().any(|part| name.contains(part))
+    }
+
+    /// Whether `name` says for sure that what it names is secret: `API_KEY` does, `allowHeaders` and `KEYRING` do not.
+    pub(super) fn is_secret(&self, name: &str) -> bool {
+        let name = name.to_uppercase();
+        self.0.iter().any(|part| match &**part {
+            KEY => NO_KEYS.iter().fold(name.clone(), |name, word| name.replace(word, "")).contains(KEY),
+            part => name.contains(part),
+        })
+    }
+
+    /// Whether the header `name` is secret: one whose name says so for sure, `Authorization`, or `Cookie`.
+    pub fn is_secret_header(&self, name: &str) -> bool {
+        let upper = name.to_uppercase();
+        self.is_secret(name) || SECRET_HEADERS.iter().any(|known| upper.contains(known))
     }
 
     /// `value` with the values of secret names hidden, however deep.
@@ -47,9 +74,11 @@ impl SecretNames {
 
     /// As [`hide_in`](Self::hide_in).
     pub fn hide_in_map(&self, map: &Map<String, Value>) -> Map<String, Value> {
-        let hide = |name: &String, value: &Value| match self.contains(name) {
-            true => HIDDEN.into(),
-            false => self.hide_in(value),
+        let hide = |name: &String, value: &Value| match value {
+            _ if self.contains(name) => HIDDEN.into(),
+            // `authorization: {rules: […]}` is a policy, and no header.
+            Value::String(_) if self.is_secret_header(name) => HIDDEN.into(),
+            value => self.hide_in(value),
         };
         map.iter().map(|(name, value)| (name.clone(), hide(name, value))).collect()
     }
@@ -233,6 +262,16 @@ mod tests {
             )
             .unwrap()
         );
+    }
+
+    #[test]
+    fn headers_that_policies_set_are_hidden() {
+        let shown = shown(
+            "type: sse, url: \"http://h/\", policies: {requestHeaderModifier: {set: {Authorization: Bearer s3cret, cookie: s3cret, x-a: b}}, \
+             authorization: {rules: [\"true\"]}}",
+        );
+        assert!(shown.contains(r#""Authorization":"***","cookie":"***","x-a":"b""#), "{shown}");
+        assert!(shown.contains(r#""authorization":{"rules":["true"]}"#), "{shown}");
     }
 
     #[test]

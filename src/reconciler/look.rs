@@ -30,7 +30,7 @@ use super::front::Front;
 use super::held::HeldRoutes;
 use super::{Problems, ReconcilerOptions};
 use crate::error::chain;
-use crate::mcpserver::{Scan, Secret, ServerName};
+use crate::mcpserver::{Entry, Scan, Secret, ServerName};
 use crate::yaml_applier::RouteName;
 use server::Server;
 
@@ -181,10 +181,8 @@ impl Look {
     /// Before anybody can say one: what definitions give to their servers.
     fn learn_secrets(&self, scan: &Scan) {
         let ReconcilerOptions { secrets, secret_names, surroundings, .. } = &self.options;
-        for definition in scan.entries.iter().filter_map(|entry| entry.outcome.as_ref().ok()) {
-            let values = definition.secrets(secret_names, &surroundings.environment);
-            secrets.learn(values.iter().map(Secret::expose));
-        }
+        let values = Entry::secrets_of(&scan.entries, secret_names, &surroundings.environment);
+        secrets.learn(values.iter().map(Secret::expose));
     }
 
     /// What is wrong and belongs to no server, as it may be shown.

@@ -9,10 +9,12 @@
 //! line. One that is shorter than [`SHORTEST_SECRET`] characters is not looked for: it would be found in the midst of words.
 //!
 //! What is known stays known, as a server that gets another token may still print the old one, up to the last
-//! [`MOST_KNOWN`] values. All of them are looked for at once, so it costs the same however many there are.
+//! [`MOST_KNOWN`] values; our own, which [`Secrets::keep`] takes, have [`MOST_KEPT`] places of their own. All of them are
+//! looked for at once, so it costs the same however many there are. To learn a new one costs time for all that are known:
+//! whoever has many says them in one call.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -23,12 +25,15 @@ use tracing::error;
 use url::form_urlencoded;
 
 use super::redact::{suspicious, without};
-use crate::mcpserver::{SHORTEST_SECRET, Secret, in_url};
+use crate::mcpserver::{PUBLIC_VALUES, SHORTEST_SECRET, Secret, in_url};
 use crate::subprocess::LineFilter;
 use crate::sync::lock;
 
-/// How many values are known at most. The one that was learnt first goes for a new one.
+/// How many values are known at most. The one that nobody has said for the longest time goes for a new one.
 pub const MOST_KNOWN: usize = 4096;
+
+/// How many values of our own are known besides.
+pub const MOST_KEPT: usize = 64;
 
 /// Longer values are looked for piece by piece, in characters.
 const LONGEST_PIECE: usize = 1024;
@@ -39,31 +44,38 @@ pub struct Secrets(Arc<Known>);
 
 #[derive(Default)]
 struct Known {
-    /// The values, the one that was learnt last at the end.
-    values: Mutex<Vec<Secret>>,
+    values: Mutex<Values>,
     /// Finds each of them in each form; none where none is known.
     finder: ArcSwapOption<AhoCorasick>,
 }
 
+/// Of each list, the one that was said last is at the end.
+#[derive(Default)]
+struct Values {
+    learnt: Vec<Secret>,
+    kept: Vec<Secret>,
+}
+
 impl Secrets {
-    /// From now on these are secret.
+    /// From now on these are secret. Those that are known already count as new: they are still in use.
     pub fn learn<V: AsRef<str>>(&self, values: impl IntoIterator<Item = V>) {
         let mut known = lock(&self.0.values);
-        let mut new = false;
-        for value in values {
-            for piece in pieces(value.as_ref()) {
-                if known.iter().all(|known| known.expose() != piece) {
-                    known.push(Secret::from(piece));
-                    new = true;
-                }
-            }
+        if remember(&mut known.learnt, MOST_KNOWN, values) {
+            self.look_for(&known);
         }
-        if !new {
-            return;
+    }
+
+    /// As [`learn`](Self::learn), for the few secrets that are our own: no number of others has them forgotten.
+    pub fn keep<V: AsRef<str>>(&self, values: impl IntoIterator<Item = V>) {
+        let mut known = lock(&self.0.values);
+        if remember(&mut known.kept, MOST_KEPT, values) {
+            self.look_for(&known);
         }
-        let too_many = known.len().saturating_sub(MOST_KNOWN);
-        known.drain(..too_many);
-        let forms: BTreeSet<String> = known.iter().flat_map(|value| forms(value.expose())).collect();
+    }
+
+    fn look_for(&self, known: &Values) {
+        let all = known.learnt.iter().chain(&known.kept);
+        let forms: BTreeSet<String> = all.flat_map(|value| forms(value.expose())).collect();
         match AhoCorasick::new(forms) {
             Ok(finder) => self.0.finder.store(Some(Arc::new(finder))),
             // What was known before stays hidden.
@@ -105,8 +117,30 @@ impl Secrets {
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secrets({} of them)", lock(&self.0.values).len())
+        let known = lock(&self.0.values);
+        write!(f, "Secrets({} of them)", known.learnt.len() + known.kept.len())
     }
+}
+
+/// Puts the pieces of `values` at the end of what is `known`. Whether one of them was not among it.
+fn remember<V: AsRef<str>>(
+    known: &mut Vec<Secret>,
+    most: usize,
+    values: impl IntoIterator<Item = V>,
+) -> bool {
+    let mut said = HashSet::new();
+    let mut latest = Vec::new();
+    for piece in values.into_iter().flat_map(|value| pieces(value.as_ref())) {
+        if !PUBLIC_VALUES.contains(&&*piece) && said.insert(piece.clone()) {
+            latest.push(Secret::from(piece));
+        }
+    }
+    let before = known.len();
+    known.retain(|value| !said.contains(value.expose()));
+    let is_new = before - known.len() < latest.len();
+    known.append(&mut latest);
+    known.drain(..known.len().saturating_sub(most));
+    is_new
 }
 
 /// The parts of a value that are looked for: its lines, and of those that are long each piece.
@@ -201,6 +235,34 @@ mod tests {
         secrets.learn(&many);
         let shown = secrets.hide("the very first secret-0- secret-4095-").into_owned();
         assert_eq!(shown, "the very first *** ***");
+    }
+
+    #[test]
+    fn what_is_in_use_is_not_forgotten_for_what_is_not() {
+        let secrets = Secrets::default();
+        secrets.keep(["the endpoint's token"]);
+        secrets.learn(["still in use", "not used any more"]);
+        let many: Vec<String> = (2..MOST_KNOWN).map(|number| format!("secret-{number}-")).collect();
+        secrets.learn(&many);
+        secrets.learn(["still in use"]);
+        secrets.learn(["the last one"]);
+        let shown =
+            secrets.hide("the endpoint's token, still in use, the last one, not used any more").into_owned();
+        assert_eq!(shown, "***, ***, ***, not used any more");
+    }
+
+    #[test]
+    fn what_is_known_already_costs_no_search_anew() {
+        let secrets = knowing(&["hunter22", "hunter23"]);
+        let before = secrets.0.finder.load_full().unwrap();
+        secrets.learn(["hunter22"]);
+        assert!(Arc::ptr_eq(&before, &secrets.0.finder.load_full().unwrap()));
+    }
+
+    #[test]
+    fn our_own_name_is_no_secret() {
+        let secrets = knowing(&["sidegate", "localhost"]);
+        assert_eq!(secrets.hide("sidegate::run at localhost"), "sidegate::run at localhost");
     }
 
     proptest::proptest! {

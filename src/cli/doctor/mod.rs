@@ -18,7 +18,6 @@ use sidegate::environment::Environment;
 use sidegate::mcpserver::Secret;
 use sidegate::telemetry::secrets::Secrets;
 
-use super::definitions::secret_names;
 use super::instance::InstanceArguments;
 use super::output::say;
 use super::table::pairs;
@@ -153,9 +152,6 @@ async fn examine(arguments: &DoctorArguments, environment: &Environment) -> Resu
     findings.extend(remote::reachable(&definitions.valid).await);
     findings.extend(environment::passed_on(&definitions.valid, environment));
     let secrets = Secrets::default();
-    let names = secret_names(&config_dir, environment);
-    for definition in &definitions.valid {
-        secrets.learn(definition.secrets(&names, environment).iter().map(Secret::expose));
-    }
+    secrets.learn(definitions.secrets.iter().map(Secret::expose));
     Ok(findings.into_iter().map(|finding| finding.without(&secrets)).collect())
 }

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sidegate::environment::Environment;
-use sidegate::mcpserver::{Definition, Transport};
+use sidegate::mcpserver::{Definition, Entry, Secret, Transport};
 use sidegate::subprocess::{LookupError, lookup};
 
 use super::super::Failure;
-use super::super::definitions::Definitions as Files;
+use super::super::definitions::{Definitions as Files, secret_names};
 use super::super::words::count;
 use super::Finding;
 
@@ -16,6 +16,8 @@ use super::Finding;
 pub(super) struct Definitions {
     pub(super) valid: Vec<Arc<Definition>>,
     pub(super) findings: Vec<Finding>,
+    /// What definitions give to their servers, and nobody may see.
+    pub(super) secrets: Vec<Secret>,
 }
 
 /// Every definition file with all of its mistakes.
@@ -26,9 +28,11 @@ pub(super) fn definitions(config_dir: &Path, environment: &Environment) -> Resul
         Err(failure) => {
             let advice = failure.hint.unwrap_or_default();
             let findings = vec![Finding::problem(subject, failure.message, advice)];
-            return Ok(Definitions { valid: Vec::new(), findings });
+            return Ok(Definitions { valid: Vec::new(), findings, secrets: Vec::new() });
         }
     };
+    let names = secret_names(config_dir, environment);
+    let secrets = Entry::secrets_of(&files.entries, &names, environment);
     let mut valid = Vec::new();
     let mut findings = Vec::new();
     for entry in files.entries {
@@ -46,7 +50,7 @@ pub(super) fn definitions(config_dir: &Path, environment: &Environment) -> Resul
     }
     let right = format!("{} right in {}", count(valid.len(), "file"), files.directory.display());
     findings.insert(0, Finding::ok(subject, right));
-    Ok(Definitions { valid, findings })
+    Ok(Definitions { valid, findings, secrets })
 }
 
 /// Whether the commands of stdio servers are there.

@@ -17,6 +17,7 @@ use url::Url;
 use super::client::Trouble;
 use crate::config::{Origin, OtlpProtocol, Setting, TelemetrySettings};
 use crate::environment::Environment;
+use crate::mcpserver::{SecretNames, is_word, parts_of_header};
 use crate::telemetry::sampler::Sampler;
 use crate::telemetry::trace_context::Propagation;
 
@@ -128,14 +129,17 @@ impl Signal {
 }
 
 impl ExportSettings {
-    /// What collectors are told and nobody else may see: the values of headers, and what in them follows a scheme.
-    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+    /// What collectors are told and nobody else may see: of headers whose names say so, or whose values are no words, the
+    /// values, and what in them follows a scheme.
+    pub fn secrets(&self) -> Vec<String> {
+        let names = SecretNames::new(&[]);
         let destinations = [&self.traces, &self.metrics, &self.logs].into_iter().flatten();
-        let values = destinations.flat_map(|destination| &destination.headers);
-        values.filter_map(|(_, value)| value.to_str().ok()).flat_map(|value| {
-            let credentials = value.split_once(' ').map(|(_, credentials)| credentials);
-            std::iter::once(value).chain(credentials)
-        })
+        let headers = destinations.flat_map(|destination| &destination.headers);
+        headers
+            .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
+            .filter(|(name, value)| names.is_secret_header(name) || !is_word(value))
+            .flat_map(|(name, value)| parts_of_header(name, value))
+            .collect()
     }
 
     /// What is to be exported.
@@ -545,5 +549,18 @@ mod tests {
         for part in ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TIMEOUT", "b3 in OTEL_PROPAGATORS"] {
             assert!(warnings.contains(part), "{warnings}");
         }
+    }
+
+    #[test]
+    fn a_collectors_headers_are_secret_but_for_words() {
+        let headers = "x-honeycomb-team=abcdefgh,x-honeycomb-dataset=sidegate-calls,authorization=Custom%20word,x-tenant=7d1A-x";
+        let settings = resolve(
+            "",
+            &[
+                ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://a:4317"),
+                ("OTEL_EXPORTER_OTLP_HEADERS", headers),
+            ],
+        );
+        assert_eq!(settings.secrets(), ["abcdefgh", "Custom word", "word", "7d1A-x"]);
     }
 }
