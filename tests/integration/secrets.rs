@@ -287,3 +287,32 @@ async fn names_say_what_is_secret_and_short_values_are_left_alone() {
         .await;
     sidegate.wait_for_stderr("***, ***, ***, somewhere, warning.").await;
 }
+
+/// Names of headers, settings and servers are in many lines of a log, whatever they stand under; a header that a policy sets is
+/// hidden as one of the server is.
+#[tokio::test]
+async fn ordinary_words_stay_and_headers_that_policies_set_go() {
+    let collector = Collector::start(Otlp::Grpc).await;
+    let builder = Sidegate::builder();
+    let noisy = builder.script(
+        "postgres",
+        "echo \"content-type, Mcp-Session-Id, $UV_KEYRING_PROVIDER, $PGPASSWORD, sidegate, horse.battery.Staple.\" >&2; exit 1",
+    );
+    let policies = "policies: {cors: {allowHeaders: [content-type], exposeHeaders: [Mcp-Session-Id]}, \
+                    requestHeaderModifier: {set: {Authorization: Custom horse.battery.Staple}}}";
+    let postgres = with(stdio(noisy.to_str().unwrap(), &[]), "env: {PGPASSWORD: postgres}");
+    let sidegate = builder
+        .exporting_to(&collector)
+        .env("OTEL_EXPORTER_OTLP_HEADERS", "x-honeycomb-dataset=sidegate")
+        .env("UV_KEYRING_PROVIDER", "subprocess")
+        .definition("postgres", &postgres)
+        // The embedded gateway has no policies; what they hold is secret all the same.
+        .definition("behind-policies", &with(stdio("true", &[]), policies))
+        .wait_for_servers()
+        .start()
+        .await;
+    sidegate.wait_for_stderr("content-type, Mcp-Session-Id, subprocess, postgres, sidegate, ***.").await;
+    let directory = sidegate.config_dir().display().to_string();
+    let got = Sidegate::builder().command(&["get", "behind-policies", "--config-dir", &directory]).await;
+    assert!(got.stdout.contains("Authorization") && !got.stdout.contains("Staple"), "{got:?}");
+}
