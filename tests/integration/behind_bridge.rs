@@ -154,8 +154,7 @@ async fn a_server_that_answers_over_ipv6_only_is_served(
     let Some(builder) = through.builder() else { return };
     let server = Upstream::everything_at("[::1]:0", &[]).await;
     let url = server.url.replace("[::1]", host);
-    let sidegate =
-        builder.definition("six", &with(remote(&url), "timeout: 2")).wait_for_servers().start().await;
+    let sidegate = builder.definition("six", &remote(&url)).wait_for_servers().start().await;
     let client = McpClient::connect(sidegate.url()).await;
     let before = client.call("x_six_pid", json!({})).await.text();
     let big = "x".repeat(1 << 20);

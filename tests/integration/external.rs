@@ -207,7 +207,7 @@ async fn a_gateway_behind_tls_is_verified() {
     let builder = || {
         Sidegate::builder()
             .external_gateway(&format!("https://{address}"))
-            .definition("far", &with(remote("http://nobody.test/mcp"), "timeout: 1"))
+            .definition("far", &remote("http://nobody.test/mcp"))
             .wait_for_servers()
     };
     let instance = builder().env("SSL_CERT_FILE", &trusted).start().await;
