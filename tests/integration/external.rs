@@ -205,23 +205,23 @@ async fn a_gateway_behind_tls_is_verified() {
     let directory = tempfile::tempdir().unwrap();
     let (address, trusted) = gateway.listen_with_tls("127.0.0.1", directory.path()).await;
     let builder = || {
-        Sidegate::builder()
-            .external_gateway(&format!("https://{address}"))
-            .definition("far", &remote("http://nobody.test/mcp"))
-            .wait_for_servers()
+        Sidegate::builder().external_gateway(&format!("https://{address}")).env("SSL_CERT_FILE", &trusted)
     };
-    let instance = builder().env("SSL_CERT_FILE", &trusted).start().await;
+    let far = remote("http://nobody.test/mcp");
+    let instance = builder().definition("far", &far).wait_for_servers().start().await;
     let client = McpClient::connect(instance.url()).await;
     client.call("x_far_pid", json!({})).await.result();
     assert!(instance.stop().await.status.success());
 
     let stranger = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     fs_err::write(&trusted, stranger.cert.pem()).unwrap();
-    let instance = builder().env("SSL_CERT_FILE", &trusted).start().await;
+    // It is tried until the time is over.
+    let never = with(far, "timeout: 1");
+    let instance = builder().definition("far", &never).wait_for_servers().start().await;
     instance.wait_for_stderr("cannot connect: invalid peer certificate").await;
 
     fs_err::write(&trusted, "").unwrap();
-    let ended = builder().env("SSL_CERT_FILE", &trusted).run().await;
+    let ended = builder().run().await;
     assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(4), ""), "{}", ended.stderr);
     assert!(ended.stderr.contains("cannot be trusted"), "{}", ended.stderr);
     assert_eq!(ended.files_left(), Vec::<PathBuf>::new());
