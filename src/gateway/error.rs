@@ -56,7 +56,4 @@ pub enum ServeError {
         /// Why not.
         source: io::Error,
     },
-    /// The file's directory cannot be watched.
-    #[error("cannot watch the directory of the gateway configuration")]
-    Watch(#[source] notify::Error),
 }

@@ -60,7 +60,7 @@ pub async fn serve(file: PathBuf, shutdown: CancellationToken) -> Result<(), Ser
 
     let listeners = listen::Listeners::bind(&settings)?;
     // Before the first call: a change between the read above and the watch would be missed.
-    let watcher = reload::Watcher::start(file, text, Arc::clone(&gateway))?;
+    let watcher = reload::Watcher::start(file, text, Arc::clone(&gateway));
     info!(data = %listeners.data_address(), readiness = %settings.readiness, "embedded gateway serves");
 
     let tasks = TaskTracker::new();

@@ -1,6 +1,5 @@
 //! Follows the file.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +10,15 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::config::Config;
-use super::error::ServeError;
 use super::state::Gateway;
+use crate::stamp::Stamp;
 
 /// From the first event of a burst to the reading, so that a burst is read once and a steady stream of events cannot put it off.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// Events can be lost; a look at the file's metadata cannot.
 const POLL: Duration = Duration::from_secs(1);
+/// The same where there are no events: a user has a limited number of watches, and others use them, too.
+const POLL_UNWATCHED: Duration = Duration::from_millis(50);
 
 /// Watches the directory, because a rename replaces the file.
 pub(super) struct Watcher {
@@ -27,66 +28,30 @@ pub(super) struct Watcher {
     /// The text read last, taken or refused.
     text: String,
     seen: Option<Stamp>,
-    /// Ends the watch when dropped.
-    _watch: RecommendedWatcher,
-}
-
-/// What changes when a file is replaced or written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl Stamp {
-    async fn of(path: &Path) -> Option<Self> {
-        let metadata = fs_err::tokio::metadata(path).await.ok()?;
-        Some(Self {
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        })
-    }
+    /// Ends the watch when dropped. None where the directory cannot be watched.
+    watch: Option<RecommendedWatcher>,
 }
 
 impl Watcher {
     /// Begins to watch; `text` is what the file held when it was loaded.
-    pub(super) fn start(file: PathBuf, text: String, gateway: Arc<Gateway>) -> Result<Self, ServeError> {
+    pub(super) fn start(file: PathBuf, text: String, gateway: Arc<Gateway>) -> Self {
         let changed = Arc::new(Notify::new());
-        let event = Arc::clone(&changed);
-        let name = file.file_name().map(ToOwned::to_owned);
-        let mut watch =
-            notify::recommended_watcher(move |result: notify::Result<notify::Event>| match result {
-                // Reading the file is an event as well, and would be the next reason to read it.
-                Ok(seen) if seen.kind.is_access() => {}
-                // Sockets and logs live in the same directory.
-                Ok(seen)
-                    if !seen.need_rescan()
-                        && seen.paths.iter().all(|path| path.file_name() != name.as_deref()) => {}
-                Ok(_) => event.notify_one(),
-                Err(error) => {
-                    warn!(
-                        error = &error as &dyn std::error::Error,
-                        "events of the configuration's directory were lost"
-                    );
-                    event.notify_one();
-                }
+        let watch = watch(&file, Arc::clone(&changed))
+            .inspect_err(|error| {
+                let every = POLL_UNWATCHED.as_millis();
+                let error: &dyn std::error::Error = error;
+                warn!(error, "the directory cannot be watched, so the file is looked at every {every} ms");
             })
-            .map_err(ServeError::Watch)?;
-        let directory = match file.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        watch.watch(directory, RecursiveMode::NonRecursive).map_err(ServeError::Watch)?;
+            .ok();
         // No stamp yet: the first look reads the file, which may have changed before the watch began.
         changed.notify_one();
-        Ok(Self { file, gateway, changed, text, seen: None, _watch: watch })
+        Self { file, gateway, changed, text, seen: None, watch }
     }
 
     pub(super) async fn run(mut self) {
+        let poll = if self.watch.is_some() { POLL } else { POLL_UNWATCHED };
         loop {
-            if timeout(POLL, self.changed.notified()).await.is_ok() {
+            if timeout(poll, self.changed.notified()).await.is_ok() {
                 sleep(DEBOUNCE).await;
             }
             self.look().await;
@@ -94,7 +59,7 @@ impl Watcher {
     }
 
     async fn look(&mut self) {
-        let stamp = Stamp::of(&self.file).await;
+        let stamp = fs_err::tokio::metadata(&self.file).await.ok().as_ref().map(Stamp::from);
         if stamp == self.seen {
             return;
         }
@@ -141,4 +106,28 @@ impl Watcher {
         }
         true
     }
+}
+
+/// Notifies `changed` of what happens to the file.
+fn watch(file: &Path, changed: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    let name = file.file_name().map(ToOwned::to_owned);
+    let mut watch = notify::recommended_watcher(move |result: notify::Result<notify::Event>| match result {
+        // Reading the file is an event as well, and would be the next reason to read it.
+        Ok(seen) if seen.kind.is_access() => {}
+        // Sockets and logs live in the same directory.
+        Ok(seen)
+            if !seen.need_rescan() && seen.paths.iter().all(|path| path.file_name() != name.as_deref()) => {}
+        Ok(_) => changed.notify_one(),
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            warn!(error, "events of the configuration's directory were lost");
+            changed.notify_one();
+        }
+    })?;
+    let directory = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    watch.watch(directory, RecursiveMode::NonRecursive)?;
+    Ok(watch)
 }

@@ -1,5 +1,6 @@
 //! Notices that something has happened in a directory. What it was, nobody asks: an event only means "look again".
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,8 +8,11 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
+
+use crate::stamp::Stamp;
 
 /// After an event that may be one of many (bytes written to a file; a file gone, which an editor makes anew), quiet is
 /// waited for this long.
@@ -20,11 +24,12 @@ const MOMENT: Duration = Duration::from_millis(3);
 /// However busy the directory is, it is looked at this often.
 const LONGEST: Duration = Duration::from_millis(500);
 
-/// Events can be lost, and some file systems have none: the directory is looked at anyway.
+/// Even a change that leaves no trace in the stamps is found by then.
 const RESCAN: Duration = Duration::from_secs(60);
 
-/// A directory that is not there, or cannot be watched, is tried again this often.
-const REARM: Duration = Duration::from_secs(1);
+/// Events can be lost; file systems of other machines have none; and a user has a limited number of watches, which others
+/// use, too. So the stamps of the files are compared this often, and a directory that is not there is tried again.
+const POLL: Duration = Duration::from_secs(1);
 
 /// Watches one directory.
 #[derive(Debug)]
@@ -41,10 +46,17 @@ pub(super) struct Detector {
     unrest: Option<Unrest>,
     /// When the last unrest was over.
     over: Option<Instant>,
-    /// When to look without an event, and when to see whether the directory is another one.
+    /// When to look without an event.
     rescan: Instant,
-    rearm: Instant,
+    /// When to see whether the directory is another one, and to compare stamps.
+    poll: Instant,
+    /// What was there the last time, and what is being found now.
+    stamps: Stamps,
+    polling: Option<JoinHandle<Stamps>>,
 }
+
+/// The files by name; none for one that is a link to nowhere.
+type Stamps = BTreeMap<OsString, Option<Stamp>>;
 
 /// Events that came one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +103,6 @@ impl Detector {
         let now = Instant::now();
         let mut detector = Self {
             directory: directory.to_owned(),
-            file,
             events,
             sender,
             watcher: None,
@@ -99,7 +110,11 @@ impl Detector {
             unrest: None,
             over: None,
             rescan: now + RESCAN,
-            rearm: now + REARM,
+            poll: now + POLL,
+            // Taken before anybody reads the files: what changes later differs from these.
+            stamps: stamps(directory, file.as_deref()),
+            file,
+            polling: None,
         };
         detector.arm();
         detector
@@ -108,13 +123,24 @@ impl Detector {
     /// Waits until the directory should be looked at. Loses nothing when it is dropped before that.
     pub(super) async fn changed(&mut self) {
         loop {
-            let wake = self.unrest.map_or(self.rescan.min(self.rearm), Unrest::end);
+            let wake = self.unrest.map_or(self.rescan.min(self.poll), Unrest::end);
             tokio::select! {
                 // The sender is ours: there is always another event to wait for.
                 Some(pace) = self.events.recv() => self.note(pace),
+                found = found(&mut self.polling) => {
+                    self.polling = None;
+                    // The poll that panicked or was cancelled has found nothing; the next one will.
+                    if let Ok(found) = found && found != self.stamps {
+                        self.stamps = found;
+                        self.note(Pace::WhenQuiet);
+                    }
+                }
                 () = sleep_until(wake) => {
                     let now = Instant::now();
-                    self.rearm = now + REARM;
+                    if now >= self.poll {
+                        self.poll = now + POLL;
+                        self.poll_stamps();
+                    }
                     let over = self.unrest.take().is_some();
                     if over {
                         self.over = Some(now);
@@ -140,6 +166,14 @@ impl Detector {
             // The latest counts: what was put in place may be taken away again.
             Some(unrest) => Unrest { pace, last: now, ..unrest },
         });
+    }
+
+    /// Begins to find out what is there now. A directory of another machine may take its time.
+    fn poll_stamps(&mut self) {
+        if self.polling.is_none() {
+            let (directory, file) = (self.directory.clone(), self.file.clone());
+            self.polling = Some(tokio::task::spawn_blocking(move || stamps(&directory, file.as_deref())));
+        }
     }
 
     /// Watches the directory that is at the path now; true when that is another one than before.
@@ -180,13 +214,36 @@ impl Detector {
                 self.watched = now;
             }
             Err(error) => {
-                let seconds = RESCAN.as_secs();
-                warn!(%error, "changes are noticed every {seconds} s only: the directory cannot be watched");
+                let error: &dyn std::error::Error = &error;
+                warn!(error, "the directory cannot be watched, so changes are noticed after up to a second");
                 // Not tried again until another directory is there.
                 self.watched = now;
             }
         }
         true
+    }
+}
+
+/// Waits for the end of a poll, where there is one.
+async fn found(polling: &mut Option<JoinHandle<Stamps>>) -> Result<Stamps, tokio::task::JoinError> {
+    match polling {
+        Some(polling) => polling.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is in the directory, or the one file of it that matters. Nothing where it cannot be read: whoever looks says so.
+fn stamps(directory: &Path, file: Option<&OsStr>) -> Stamps {
+    let stamp = |name: OsString| {
+        let stamp = std::fs::metadata(directory.join(&name)).ok().as_ref().map(Stamp::from);
+        (name, stamp)
+    };
+    match file {
+        Some(file) => BTreeMap::from([stamp(file.to_owned())]),
+        None => {
+            let entries = std::fs::read_dir(directory).into_iter().flatten();
+            entries.filter_map(|entry| Some(stamp(entry.ok()?.file_name()))).collect()
+        }
     }
 }
 
@@ -320,6 +377,29 @@ mod tests {
         let started = Instant::now();
         detector.changed().await;
         assert_eq!(started.elapsed(), RESCAN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_events_changed_files_are_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut detector = Detector::new(dir.path());
+        // As on a file system that has none.
+        detector.watcher = None;
+        let file = dir.path().join("a.yaml");
+        std::fs::write(&file, "a").unwrap();
+        noticed(&mut detector).await;
+        std::fs::write(&file, "ab").unwrap();
+        noticed(&mut detector).await;
+        std::os::unix::fs::symlink("nowhere", dir.path().join("b.yaml")).unwrap();
+        noticed(&mut detector).await;
+        std::fs::write(dir.path().join("nowhere"), "").unwrap();
+        noticed(&mut detector).await;
+        std::fs::remove_file(&file).unwrap();
+        noticed(&mut detector).await;
+        let mut of_file = Detector::of_file(&file);
+        of_file.watcher = None;
+        std::fs::write(&file, "a").unwrap();
+        noticed(&mut of_file).await;
     }
 
     #[tokio::test(start_paused = true)]

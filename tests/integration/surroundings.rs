@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use rstest::rstest;
 use serde_json::json;
 
-use super::support::definitions::{built_in, example};
-use super::support::optional::{Through, can_mount};
+use super::support::definitions::{built_in, example, with};
+use super::support::optional::{Through, can_forbid_watches, can_mount};
 use super::support::{McpClient, Sidegate, eventually, leaks, within};
 
 #[rstest]
@@ -75,6 +75,37 @@ async fn one_runtime_directory_is_for_one_instance() {
         client.call("x_near_pid", json!({})).await.envelope().result.is_some().then_some(())
     })
     .await;
+}
+
+/// A user has 128 watches on most machines, and editors take many.
+#[tokio::test]
+async fn where_nothing_can_be_watched_changes_are_noticed_all_the_same() {
+    if !can_forbid_watches() {
+        return;
+    }
+    let builder = Sidegate::builder().definition("here", &built_in());
+    let sidegate = builder.without_watches().wait_for_servers().start().await;
+    assert!(
+        sidegate.stderr().contains("the directory cannot be watched, so changes"),
+        "{}",
+        sidegate.stderr()
+    );
+    let client = McpClient::connect(sidegate.url()).await;
+    let tools_of = async |prefix: &str, tools: usize| {
+        eventually(prefix, async || {
+            let names = client.tool_names().await;
+            (names.iter().filter(|name| name.starts_with(prefix)).count() == tools).then_some(())
+        })
+        .await;
+    };
+    tools_of("x_here_", 7).await;
+    sidegate.write_definition("late", &built_in());
+    tools_of("x_late_", 7).await;
+    sidegate.write_definition("late", &with(built_in(), "toolPrefix: renamed"));
+    tools_of("x_renamed_", 7).await;
+    sidegate.remove_definition("late");
+    tools_of("x_renamed_", 0).await;
+    assert!(sidegate.stop().await.status.success());
 }
 
 /// Fills a file system to the last byte.

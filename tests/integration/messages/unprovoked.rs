@@ -78,7 +78,7 @@ const TEXTS: &[(&str, &[&str])] = &[
         "Gateways that misbehave later, and ports that others take: tests/integration/faults.rs, swap.rs, reloads.rs and gateway.",
         &[
             "cannot listen on the {} port {}",
-            "cannot watch the directory of the gateway configuration",
+            "the directory cannot be watched, so the file is looked at every {} ms",
             "cannot accept",
             "upstream call failed",
             "no connection",
@@ -217,7 +217,7 @@ const TEXTS: &[(&str, &[&str])] = &[
             "see `ss -tanp` for what uses ports here",
             "a session that was being opened does not end",
             "the watch on the definitions has trouble",
-            "changes are noticed every {} s only: the directory cannot be watched",
+            "the directory cannot be watched, so changes are noticed after up to a second",
             "log file can be written again",
             "log file cannot be written",
             "output is still held open by a process that got away",

@@ -140,11 +140,22 @@ pub(crate) fn curl_runs() -> bool {
 
 /// Whether this user can mount file systems that nobody else sees.
 pub(crate) fn can_mount() -> bool {
-    let tried =
-        std::process::Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
+    works_in_namespaces("mount -t tmpfs none /mnt")
+}
+
+/// Whether this user can leave itself without watches on directories.
+pub(crate) fn can_forbid_watches() -> bool {
+    works_in_namespaces(FORBID_WATCHES)
+}
+
+/// A line of shell after which no directory can be watched.
+pub(crate) const FORBID_WATCHES: &str = "echo 0 >/proc/sys/user/max_inotify_instances";
+
+fn works_in_namespaces(line: &str) -> bool {
+    let tried = std::process::Command::new("unshare").args(["-rm", "sh", "-c", line]).output();
     let works = tried.is_ok_and(|output| output.status.success());
     if !works {
-        skip("mount namespace", "`unshare -rm mount -t tmpfs none /mnt` does not work");
+        skip("namespaces", &format!("`unshare -rm sh -c '{line}'` does not work"));
     }
     works
 }

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::definitions::{example, remote};
 use super::leaks::{self, Tag, Tagged};
+use super::optional::FORBID_WATCHES;
 use super::{Upstream, within};
 
 /// A running instance. Killed when dropped; a test that panics shows its stderr.
@@ -90,8 +91,8 @@ pub(crate) struct Builder {
     gateway: Vec<OsString>,
     arguments: Vec<OsString>,
     through_shell: bool,
-    /// Options of a file system that only it sees.
-    own_tmpdir: Option<String>,
+    /// A line of shell that is run before it, as the root of namespaces of its own.
+    own_namespaces: Option<String>,
     environment: Vec<(OsString, OsString)>,
 }
 
@@ -111,7 +112,7 @@ impl Sidegate {
             gateway,
             arguments: Vec::new(),
             through_shell: false,
-            own_tmpdir: None,
+            own_namespaces: None,
             // Most tests are about the tools of servers alone, and about results byte for byte.
             environment: vec![
                 ("SIDEGATE_AGGREGATOR_MANAGEMENT_TOOLS".into(), "off".into()),
@@ -278,7 +279,15 @@ impl Builder {
 
     /// Gives it a TMPDIR in memory, mounted with these options, which only it can see.
     pub(crate) fn own_tmpdir(self, options: &str) -> Self {
-        Self { own_tmpdir: Some(options.to_owned()), ..self }
+        Self {
+            own_namespaces: Some(format!("mount -t tmpfs -o mode=700,{options} none \"$TMPDIR\"")),
+            ..self
+        }
+    }
+
+    /// No directory can be watched, as where others have taken all the watches that a user may have.
+    pub(crate) fn without_watches(self) -> Self {
+        Self { own_namespaces: Some(FORBID_WATCHES.to_owned()), ..self }
     }
 
     /// Uses a real agentgateway.
@@ -432,10 +441,9 @@ impl Builder {
     }
 
     fn executable(&self) -> Command {
-        if let Some(options) = &self.own_tmpdir {
-            let mount = r#"mount -t tmpfs -o "mode=700,$0" none "$TMPDIR" && exec "$@""#;
+        if let Some(before) = &self.own_namespaces {
             let mut unshare = Command::new("unshare");
-            unshare.args(["-rm", "sh", "-c", mount, options]).arg(binary());
+            unshare.args(["-rm", "sh", "-c", &format!("{before} && exec \"$0\" \"$@\"")]).arg(binary());
             return unshare;
         }
         if !self.through_shell {
