@@ -204,9 +204,8 @@ async fn a_gateway_behind_tls_is_verified() {
     gateway.route("/mcp/far", &far);
     let directory = tempfile::tempdir().unwrap();
     let (address, trusted) = gateway.listen_with_tls("127.0.0.1", directory.path()).await;
-    let builder = || {
-        Sidegate::builder().external_gateway(&format!("https://{address}")).env("SSL_CERT_FILE", &trusted)
-    };
+    let builder =
+        || Sidegate::builder().external_gateway(&format!("https://{address}")).env("SSL_CERT_FILE", &trusted);
     let far = remote("http://nobody.test/mcp");
     let instance = builder().definition("far", &far).wait_for_servers().start().await;
     let client = McpClient::connect(instance.url()).await;
