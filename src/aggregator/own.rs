@@ -30,7 +30,7 @@ pub struct Isolation {
     dialer: Dialer,
     drain: Duration,
     /// Kept as long as there are such sessions.
-    _keep: Option<Arc<dyn Any + Send + Sync>>,
+    _keep: Arc<dyn Any + Send + Sync>,
     /// Fires when sessions are to be had another way, or not any more.
     pub(super) is_over: CancellationToken,
 }
@@ -38,7 +38,7 @@ pub struct Isolation {
 impl Isolation {
     /// Sessions are opened with `dialer`. When they are not to be had any more, calls in flight get `drain` to end; until
     /// the last is closed, `keep` is kept.
-    pub fn new(dialer: Dialer, drain: Duration, keep: Option<Arc<dyn Any + Send + Sync>>) -> Self {
+    pub fn new(dialer: Dialer, drain: Duration, keep: Arc<dyn Any + Send + Sync>) -> Self {
         Self { dialer, drain, _keep: keep, is_over: CancellationToken::new() }
     }
 }

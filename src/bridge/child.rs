@@ -13,7 +13,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::pending::{Pending, opened};
-use super::{BridgeSettings, MAX_MESSAGE, Served, StdioTarget};
+use super::served::Served;
+use super::{BridgeSettings, MAX_MESSAGE, StdioTarget};
 use crate::error::chain;
 use crate::mcpserver::log_name;
 use crate::subprocess::{
@@ -82,19 +83,19 @@ impl ChildSession {
             opened: AtomicBool::new(false),
             children: Arc::clone(&settings.children),
         });
-        if !served.openings.enter(&session) {
+        if !served.server.openings.enter(&session) {
             return Err(RpcError::new(RpcError::UPSTREAM, "the server is being restarted"));
         }
         let ended_early = EndOnDrop(Some(Arc::clone(&session)));
         let receiver = session.pending.expect_initialize(id);
         let what = (Arc::clone(served), Arc::clone(target));
         let keeping = keep(Arc::clone(&session), what, settings.clone(), tracker.clone(), messages);
-        tracker.spawn(served.children.track_future(keeping));
+        tracker.spawn(served.server.children.track_future(keeping));
         session.send(request.text().clone()).await;
 
         let (answer, version) = opened(receiver).await?;
         session.opened.store(true, Ordering::Release);
-        served.openings.leave(&session);
+        served.server.openings.leave(&session);
         ended_early.disarm();
         Ok(Opened { session, response: answer.text().clone(), version })
     }
@@ -183,16 +184,16 @@ async fn keep(
     match Keeper::start(&session, &served, &target, settings, &tracker).await {
         Ok((keeper, stdin, stdout)) => {
             let root = keeper.tree.root();
-            lock(&served.roots).push(root);
+            lock(&served.server.roots).push(root);
             session.children.opened(session.id.as_str(), keeper.tree.pid());
             keeper.run(stdin, messages, stdout).await;
             session.children.closed(session.id.as_str());
-            lock(&served.roots).retain(|other| *other != root);
+            lock(&served.server.roots).retain(|other| *other != root);
         }
         Err(why) => tell_end(&session, format!("the server cannot be started: {why}")),
     }
     session.gone.cancel();
-    served.openings.leave(&session);
+    served.server.openings.leave(&session);
 }
 
 /// The child of a session.
@@ -227,11 +228,11 @@ impl Keeper {
             ..OutputSettings::default()
         };
         let output =
-            Output::drain(log_name(served.server.as_str()), [(Source::Stderr, stderr)], output, tracker);
+            Output::drain(log_name(served.server.name.as_str()), [(Source::Stderr, stderr)], output, tracker);
         lock(&served.tail).replace(output.tail());
         let keeper = Self {
             session: Arc::clone(session),
-            name: served.server.to_string(),
+            name: served.server.name.to_string(),
             tree,
             output,
             filter: settings.secrets.line_filter(),

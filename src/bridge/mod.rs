@@ -1,7 +1,7 @@
 //! Serves what the gateway cannot dial as streamable HTTP on a Unix socket: stdio servers, servers that speak the
 //! HTTP+SSE transport of 2024-11-05, and servers at addresses that agentgateway cannot dial.
 //!
-//! `POST /<server>` with `initialize` starts a stdio server's command, or opens an SSE server's event stream; that
+//! `POST /<route>` with `initialize` starts a stdio server's command, or opens an SSE server's event stream; that
 //! belongs to the session, and ends with it: on DELETE, when the child exits or the stream ends, when the session
 //! expires, and when the bridge is shut down. Messages pass unchanged. An answer goes to the request with its id,
 //! progress to the request with its token, and everything else the server says goes to the session's GET stream.
@@ -9,6 +9,7 @@
 //!
 //! | part | owns |
 //! | --- | --- |
+//! | `served` | what is served at which path |
 //! | `child` | one session with a stdio server: a child and its pipes |
 //! | `openings` | which sessions with a stdio server are being opened, and whether they may be |
 //! | `sse` | one session with an SSE server: its event stream, and where messages are posted |
@@ -17,18 +18,19 @@
 //! | `environment` | what a child sees of our environment |
 //!
 //! Invariants: one child or stream a session; after a session was closed its child and all its descendants are gone; a
-//! session whose child or stream has ended is not known any more, and says why to whoever waits.
+//! session whose child or stream has ended is not known any more, and says why to whoever waits; a session ends at the path
+//! where it began.
 //!
-//! Knows nothing of gateways and of exposed names.
+//! Knows nothing of gateways, but the names of the routes that lead here, and of exposed names.
 
 mod child;
 mod environment;
 mod openings;
 mod pending;
 mod remote;
+mod served;
 mod sse;
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,7 +38,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http::Request;
-use http::uri::PathAndQuery;
 use http_body_util::Either;
 use hyper::body::Incoming;
 use tokio::net::UnixListener;
@@ -56,12 +57,13 @@ use crate::wire::server::{
     Endpoint, HostPolicy, Opened, Priming, Reply, RequestContext, ServerConfig, SessionHandle,
     StreamableHttp, serve_connections,
 };
+use crate::yaml_applier::RouteName;
 use child::ChildSession;
 pub use environment::inherited_environment;
-use openings::Openings;
 pub use openings::Refusal;
 pub use remote::RemoteTarget;
 use remote::Web;
+use served::{Served, Table};
 use sse::SseSession;
 
 /// The largest message that a server may send, in bytes.
@@ -155,7 +157,7 @@ impl Bridge {
         let servers = Servers {
             web: Arc::new(Web::through(settings.proxies.clone())),
             settings,
-            targets: Mutex::default(),
+            served: Mutex::default(),
             tracker: tracker.clone(),
         };
         let http = StreamableHttp::new(servers, config, tracker.clone(), stop.clone());
@@ -164,12 +166,9 @@ impl Bridge {
             move |request: Request<Incoming>| {
                 let http = Arc::clone(&http);
                 async move {
-                    let served = http.endpoint().targets().get(request.uri().path()).cloned();
+                    let served = http.endpoint().served().at(request.uri().path()).cloned();
                     match served.as_ref().map(|served| &served.target) {
-                        // A session that is open here is one with the child that was served before.
-                        Some(Target::Http(target)) if !http.knows(request.headers()) => {
-                            http.endpoint().web.pass(target, request).await
-                        }
+                        Some(Target::Http(target)) => http.endpoint().web.pass(target, request).await,
                         _ => http.handle(request).await.map(Either::Left),
                     }
                 }
@@ -179,73 +178,51 @@ impl Bridge {
         Ok(Self { http, tracker, stop })
     }
 
-    /// The path at which a server is served.
-    pub fn path(server: &ServerName) -> String {
-        format!("/{server}")
+    /// A way to what is served where `route` leads that needs no socket.
+    pub fn local(&self, route: &RouteName) -> Local {
+        Local::new(Arc::clone(&self.http) as _, route.bridge_path())
     }
 
-    /// A way to a child of `server` that needs no socket.
-    pub fn local(&self, server: &ServerName) -> Local {
-        // The name of a server needs no escaping in a path.
-        let path = Self::path(server).parse().unwrap_or_else(|_| PathAndQuery::from_static("/"));
-        Local::new(Arc::clone(&self.http) as _, path)
+    /// Serves `target` where `route` leads, for each session from now on. Sessions with children and SSE servers that are open
+    /// there keep what they have; those that are passed through are known to their server only, so `target` must be the one
+    /// there is, or the first.
+    pub fn set(&self, route: &RouteName, target: Target) {
+        self.http.endpoint().served().set(route, target, &self.stop);
     }
 
-    /// Serves `server` with `target` for each session from now on. Sessions that are open keep what they have.
-    pub fn set(&self, server: &ServerName, target: Target) {
-        let mut targets = self.http.endpoint().targets();
-        let path = Self::path(server);
-        let earlier = targets.get(&path);
-        let served = Served {
-            server: server.clone(),
-            target,
-            tail: Mutex::default(),
-            children: earlier.map(|earlier| earlier.children.clone()).unwrap_or_default(),
-            openings: earlier.map(|earlier| Arc::clone(&earlier.openings)).unwrap_or_default(),
-            roots: earlier.map(|earlier| Arc::clone(&earlier.roots)).unwrap_or_default(),
-            stop: earlier.map_or_else(|| self.stop.child_token(), |earlier| earlier.stop.clone()),
-        };
-        targets.insert(path, Arc::new(served));
+    /// Serves nothing any more where `route` leads, and ends the sessions that are left there: such as could not be closed in
+    /// order, or were given up while they were being opened. Where the server has no other path, gives the tracker that is
+    /// empty when its last child has ended.
+    pub fn remove(&self, route: &RouteName) -> Option<TaskTracker> {
+        self.http.endpoint().served().remove(route)
     }
 
-    /// Opens no more sessions for `server`, and ends those that are left: such as could not be closed in order, or were given
-    /// up while they were being opened. The tracker is empty when its last child has ended.
-    pub fn remove(&self, server: &ServerName) -> Option<TaskTracker> {
-        let served = self.http.endpoint().targets().remove(&Self::path(server))?;
-        served.stop.cancel();
-        served.children.close();
-        Some(served.children.clone())
+    /// Gives up the sessions of the stdio server behind `route` that are being opened, and opens none as long as the value
+    /// lives. `None` where nothing is served.
+    pub fn refuse(&self, route: &RouteName) -> Option<Refusal> {
+        Some(self.by(route)?.server.openings.refuse())
     }
 
-    /// Gives up the sessions of the stdio server `server` that are being opened, and opens none as long as the value lives.
-    /// `None` where it serves nothing of that name.
-    pub fn refuse(&self, server: &ServerName) -> Option<Refusal> {
-        Some(self.served(server)?.openings.refuse())
-    }
-
-    /// Waits until nothing is left of the sessions of `server` that were given up while they were being opened.
-    pub async fn given_up(&self, server: &ServerName) {
-        if let Some(served) = self.served(server) {
-            served.openings.given_up().await;
+    /// Waits until nothing is left of the sessions of the server behind `route` that were given up while they were being
+    /// opened.
+    pub async fn given_up(&self, route: &RouteName) {
+        if let Some(served) = self.by(route) {
+            served.server.openings.given_up().await;
         }
     }
 
-    fn served(&self, server: &ServerName) -> Option<Arc<Served>> {
-        self.http.endpoint().targets().get(&Self::path(server)).cloned()
+    fn by(&self, route: &RouteName) -> Option<Arc<Served>> {
+        self.http.endpoint().served().by(route).cloned()
     }
 
-    /// The last lines that the newest child of `server` wrote to stderr.
-    pub fn last_lines(&self, server: &ServerName) -> Vec<String> {
-        self.served(server)
-            .and_then(|served| lock(&served.tail).as_ref().map(Tail::lines))
-            .unwrap_or_default()
+    /// The last lines that the newest child behind `route` wrote to stderr.
+    pub fn last_lines(&self, route: &RouteName) -> Vec<String> {
+        self.by(route).and_then(|served| lock(&served.tail).as_ref().map(Tail::lines)).unwrap_or_default()
     }
 
     /// The trees of processes that run, by server.
     pub fn trees(&self) -> Vec<(ServerName, Vec<Root>)> {
-        let targets = self.http.endpoint().targets();
-        let trees = targets.values().map(|served| (served.server.clone(), lock(&served.roots).clone()));
-        trees.filter(|(_, roots)| !roots.is_empty()).collect()
+        self.http.endpoint().served().trees()
     }
 
     /// Closes every session and ends every child; returns when nothing of them is left.
@@ -268,31 +245,14 @@ impl Drop for Bridge {
 #[derive(Debug)]
 struct Servers {
     settings: BridgeSettings,
-    targets: Mutex<HashMap<String, Arc<Served>>>,
+    served: Mutex<Table>,
     web: Arc<Web>,
     tracker: TaskTracker,
 }
 
-/// A server that sessions can be opened for.
-#[derive(Debug)]
-struct Served {
-    server: ServerName,
-    target: Target,
-    /// The output of the newest child.
-    tail: Mutex<Option<Tail>>,
-    /// Owns its children, also those of earlier targets.
-    children: TaskTracker,
-    /// Its sessions that are being opened, also those with earlier targets.
-    openings: Arc<Openings>,
-    /// Where its children are found in the process table.
-    roots: Arc<Mutex<Vec<Root>>>,
-    /// Ends its sessions.
-    stop: CancellationToken,
-}
-
 impl Servers {
-    fn targets(&self) -> MutexGuard<'_, HashMap<String, Arc<Served>>> {
-        lock(&self.targets)
+    fn served(&self) -> MutexGuard<'_, Table> {
+        lock(&self.served)
     }
 }
 
@@ -313,7 +273,7 @@ impl Endpoint for Servers {
         handle: &SessionHandle,
     ) -> Result<Opened<Session>, RpcError> {
         let tracker = &self.tracker;
-        let served = self.targets().get(&context.path).cloned();
+        let served = self.served().at(&context.path).cloned();
         let served = served.ok_or_else(|| {
             RpcError::new(RpcError::UPSTREAM, format!("no server is served at {}", context.path))
         })?;

@@ -51,7 +51,7 @@ const HOP: [HeaderName; 9] = [
 pub(super) type AnyBody = Either<Body, reqwest::Body>;
 
 /// A server that is dialled.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RemoteTarget {
     /// Where it is.
     pub url: Url,

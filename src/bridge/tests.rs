@@ -39,7 +39,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 struct Served {
     bridge: Bridge,
-    server: ServerName,
+    route: RouteName,
     directory: tempfile::TempDir,
 }
 
@@ -62,15 +62,15 @@ impl Served {
             secrets: crate::telemetry::secrets::Secrets::default(),
         };
         let bridge = Bridge::start(&directory.path().join("socket"), settings).unwrap();
-        let server: ServerName = "near".parse().unwrap();
+        let route = RouteName::new("near".parse().unwrap(), 0);
         let target = StdioTarget {
             command: "/bin/sh".into(),
             args: vec!["-c".into(), script.into()],
             env: Vec::new(),
             cwd: directory.path().to_path_buf(),
         };
-        bridge.set(&server, Target::Stdio(Arc::new(target)));
-        Self { bridge, server, directory }
+        bridge.set(&route, Target::Stdio(Arc::new(target)));
+        Self { bridge, route, directory }
     }
 
     async fn begin(&self, method: Method, session: Option<&str>, body: &str) -> Response<Body> {
@@ -208,7 +208,7 @@ async fn an_initialize_that_is_given_up_ends_its_child() {
     let served = Served::start(SILENT);
     let mut opening = Box::pin(served.initialize());
     let pid =
-        eventually_while(&mut opening, || served.bridge.last_lines(&served.server).first()?.parse().ok());
+        eventually_while(&mut opening, || served.bridge.last_lines(&served.route).first()?.parse().ok());
     let pid = Pid::from_raw(pid.await).unwrap();
     assert!(lives(pid));
     drop(opening);
@@ -273,21 +273,29 @@ async fn a_bridge_that_is_dropped_ends_its_children() {
 async fn a_session_with_a_child_stays_one_when_its_server_becomes_a_remote_one() {
     let served = Served::start(SERVER);
     let session = served.open().await;
+    let pid = served.pid(&session).await;
     let target = RemoteTarget { url: "http://127.0.0.1:9/mcp".parse().unwrap(), headers: HeaderMap::new() };
-    served.bridge.set(&served.server, Target::Http(Arc::new(target)));
+    let remote = RouteName::new(served.route.server().clone(), 1);
+    served.bridge.set(&remote, Target::Http(Arc::new(target)));
     let ask = r#"{"jsonrpc":"2.0","id":7,"method":"pid","params":{}}"#;
-    let through_socket = async |session: &str| {
+    let through_socket = async |route: &RouteName| {
         let stream = tokio::net::UnixStream::connect(served.directory.path().join("socket")).await.unwrap();
         let mut connection = crate::http1::Connection::open(stream).await.unwrap();
-        let request = Request::post("/near")
+        let request = Request::post(route.bridge_path().as_str())
             .header("host", "localhost")
             .header("accept", "application/json, text/event-stream")
             .header("content-type", "application/json")
-            .header(SESSION_ID, session)
+            .header(SESSION_ID, &session)
             .body(Full::new(Bytes::from_static(ask.as_bytes())));
         connection.send(request.unwrap()).await.unwrap().status()
     };
-    assert_eq!(through_socket(&session).await, StatusCode::OK);
-    assert_ne!(through_socket("of-somebody-else").await, StatusCode::OK);
+    assert_eq!(through_socket(&served.route).await, StatusCode::OK);
+    assert_eq!(through_socket(&remote).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(served.bridge.trees().len(), 1);
+    // What was not closed in order ends with its route, and not with the server.
+    assert!(served.bridge.remove(&served.route).is_none());
+    eventually(|| (!lives(pid)).then_some(())).await;
+    let children = served.bridge.remove(&remote).unwrap();
+    tokio::time::timeout(DEADLINE, children.wait()).await.unwrap();
     served.bridge.shutdown().await;
 }

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::uri::PathAndQuery;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
@@ -57,14 +56,12 @@ pub(super) struct Actor {
 /// How an actor reaches its server.
 #[derive(Clone, Debug)]
 pub(super) struct Approach {
-    /// The path of its route.
-    pub(super) path: PathAndQuery,
     /// Headers of every request.
     pub(super) headers: HeaderMap,
     /// The server is a child of the bridge.
     pub(super) is_child: bool,
-    /// Keeps the route, where it is one of ours.
-    pub(super) lease: Option<Arc<RouteLease>>,
+    /// Its route, and keeps that.
+    pub(super) lease: Arc<RouteLease>,
     /// What a session by this way is a part of.
     pub(super) cause: Cause,
 }

@@ -6,6 +6,8 @@ use std::sync::{Arc, Weak};
 use tokio::sync::mpsc;
 
 use super::front::Routes;
+use super::route::Way;
+use crate::bridge::RemoteTarget;
 use crate::mcpserver::ServerName;
 use crate::yaml_applier::{RouteName, RoutePlan};
 
@@ -23,6 +25,7 @@ pub(super) struct HeldRoutes {
 struct Held {
     /// `None`: the gateway has its routes from somebody else.
     plan: Option<RoutePlan>,
+    passed_to: Option<Arc<RemoteTarget>>,
     lease: Weak<RouteLease>,
 }
 
@@ -40,17 +43,18 @@ impl HeldRoutes {
         (Self { routes: BTreeMap::new(), freed }, receiver)
     }
 
-    /// A lease of a route of `server` with this content: the one there is, or another one.
-    pub(super) fn lease(&mut self, server: &ServerName, plan: &Option<RoutePlan>) -> Arc<RouteLease> {
+    /// A lease of a route of `server` that is this way: the one there is, or another one.
+    pub(super) fn lease(&mut self, server: &ServerName, way: &Way) -> Arc<RouteLease> {
         let mut number = 0;
         loop {
             let name = RouteName::new(server.clone(), number);
-            match self.routes.get(&name).map(|held| (held.lease.upgrade(), held.plan == *plan)) {
+            match self.routes.get(&name).map(|held| (held.lease.upgrade(), held.is(way))) {
                 Some((Some(lease), true)) => return lease,
                 Some((Some(_), false)) => number += 1,
                 Some((None, _)) | None => {
                     let lease = Arc::new(RouteLease { name: name.clone(), freed: self.freed.clone() });
-                    let held = Held { plan: plan.clone(), lease: Arc::downgrade(&lease) };
+                    let (plan, passed_to) = (way.route.clone(), way.passed_to().cloned());
+                    let held = Held { plan, passed_to, lease: Arc::downgrade(&lease) };
                     self.routes.insert(name, held);
                     return lease;
                 }
@@ -76,6 +80,12 @@ impl HeldRoutes {
     }
 }
 
+impl Held {
+    fn is(&self, way: &Way) -> bool {
+        self.plan == way.route && self.passed_to.as_ref() == way.passed_to()
+    }
+}
+
 impl RouteLease {
     /// Which route it is.
     pub(super) fn name(&self) -> &RouteName {
@@ -92,17 +102,32 @@ impl Drop for RouteLease {
 
 #[cfg(test)]
 mod tests {
-    use http::uri::{Authority, PathAndQuery};
-    use serde_json::Map;
+    use http::HeaderMap;
+    use serde_json::{Map, json};
 
     use super::*;
-    use crate::yaml_applier::{BridgeDial, Dial, HttpBackend, RouteBackend};
+    use crate::bridge::{StdioTarget, Target};
+    use crate::yaml_applier::{BridgeDial, RouteBackend};
 
-    fn plan(path: &'static str) -> Option<RoutePlan> {
-        let dial = Dial::Bridge(BridgeDial::Unix("/b.sock".to_owned()));
-        let (path_and_query, authority) = (PathAndQuery::from_static(path), Authority::from_static("bridge"));
-        let backend = HttpBackend { dial, path_and_query, authority, tunnel: None };
-        Some(RoutePlan { policies: Map::new(), backend: RouteBackend::Http(backend) })
+    /// Routes that differ in their policies.
+    fn way(policy: &str) -> Way {
+        let backend = RouteBackend::Bridge(BridgeDial::Unix("/b.sock".to_owned()));
+        let policies = Map::from_iter([(policy.to_owned(), json!({}))]);
+        Way { route: Some(RoutePlan { policies, backend }), target: None, headers: Vec::new() }
+    }
+
+    fn to(target: Target) -> Way {
+        Way { target: Some(target), ..way("a") }
+    }
+
+    fn child(command: &str) -> Way {
+        let (args, env, cwd) = (Vec::new(), Vec::new(), "/".into());
+        to(Target::Stdio(Arc::new(StdioTarget { command: command.into(), args, env, cwd })))
+    }
+
+    fn passed_through(url: &str) -> Way {
+        let headers = HeaderMap::new();
+        to(Target::Http(Arc::new(RemoteTarget { url: url.parse().unwrap(), headers })))
     }
 
     fn names(held: &HeldRoutes) -> Vec<String> {
@@ -113,10 +138,10 @@ mod tests {
     fn a_changed_way_is_a_route_beside_the_old_one_while_that_is_held() {
         let (mut held, mut freed) = HeldRoutes::new();
         let server: ServerName = "a".parse().unwrap();
-        let old = held.lease(&server, &plan("/old"));
-        let same = held.lease(&server, &plan("/old"));
+        let old = held.lease(&server, &way("old"));
+        let same = held.lease(&server, &way("old"));
         assert!(Arc::ptr_eq(&old, &same));
-        let new = held.lease(&server, &plan("/new"));
+        let new = held.lease(&server, &way("new"));
         assert_eq!((names(&held), new.name().to_string().as_str()), (vec!["a".into(), "a.1".into()], "a.1"));
 
         drop((old, same));
@@ -124,25 +149,46 @@ mod tests {
         assert!(held.free(&name) && held.has(&server));
         assert_eq!(names(&held), ["a.1"]);
         // The number is free again.
-        assert_eq!(held.lease(&server, &plan("/newer")).name().to_string(), "a");
+        assert_eq!(held.lease(&server, &way("newer")).name().to_string(), "a");
     }
 
     #[test]
     fn a_route_of_somebody_else_is_held_and_not_given_to_the_gateway() {
         let (mut held, _freed) = HeldRoutes::new();
         let server: ServerName = "a".parse().unwrap();
-        let lease = held.lease(&server, &None);
-        assert!(Arc::ptr_eq(&lease, &held.lease(&server, &None)));
+        let theirs = Way { route: None, target: None, headers: Vec::new() };
+        let lease = held.lease(&server, &theirs);
+        assert!(Arc::ptr_eq(&lease, &held.lease(&server, &theirs)));
         assert!(held.has(&server));
         assert_eq!((lease.name().to_string().as_str(), names(&held)), ("a", vec![]));
+    }
+
+    /// Whom else would its sessions end with?
+    #[test]
+    fn a_server_that_requests_are_passed_through_to_has_a_route_of_its_own() {
+        let (mut held, _freed) = HeldRoutes::new();
+        let server: ServerName = "a".parse().unwrap();
+        let mut number = |way: &Way| {
+            let lease = held.lease(&server, way);
+            let name = lease.name().to_string();
+            (lease, name)
+        };
+        let (_child, name) = number(&child("x"));
+        assert_eq!(name, "a");
+        assert_eq!(number(&child("y")).1, "a", "the bridge knows which session is with which child");
+        let (_one, name) = number(&passed_through("http://[::1]:1/mcp"));
+        assert_eq!(name, "a.1");
+        assert_eq!(number(&passed_through("http://[::1]:1/mcp")).1, "a.1");
+        assert_eq!(number(&passed_through("http://[::1]:2/mcp")).1, "a.2");
+        assert_eq!(number(&child("x")).1, "a");
     }
 
     #[test]
     fn what_is_leased_again_in_time_is_not_dropped() {
         let (mut held, mut freed) = HeldRoutes::new();
         let server: ServerName = "a".parse().unwrap();
-        drop(held.lease(&server, &plan("/old")));
-        let again = held.lease(&server, &plan("/new"));
+        drop(held.lease(&server, &way("old")));
+        let again = held.lease(&server, &way("new"));
         assert_eq!(again.name().to_string(), "a");
         assert!(!held.free(&freed.try_recv().unwrap()));
         assert_eq!(names(&held), ["a"]);

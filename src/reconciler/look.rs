@@ -72,8 +72,8 @@ pub(super) struct Look {
     of_project: BTreeSet<ServerName>,
     /// Who waits for the end of what.
     ends: Vec<(ServerName, oneshot::Sender<()>)>,
-    /// Processes of servers that have no route any more, and have not ended yet.
-    ending: BTreeMap<ServerName, TaskTracker>,
+    /// Processes of servers that the bridge serves nothing with any more, and that have not ended yet.
+    ending: Vec<(ServerName, TaskTracker)>,
     progress: watch::Sender<Progress>,
     /// What is wrong and belongs to no server.
     problems: watch::Sender<Problems>,
@@ -106,7 +106,7 @@ impl Look {
             started: BTreeSet::new(),
             of_project: BTreeSet::new(),
             ends: Vec::new(),
-            ending: BTreeMap::new(),
+            ending: Vec::new(),
             progress,
             problems,
             in_force_since: None,
@@ -244,9 +244,10 @@ impl Look {
 
     /// Answers who waits for the end of a server whose sessions are closed, when its processes have ended.
     fn tell_end(&self, name: &ServerName, done: oneshot::Sender<()>) {
-        let children = self.ending.get(name).cloned();
+        let children = self.ending.iter().filter(|(server, _)| server == name);
+        let children: Vec<_> = children.map(|(_, children)| children.clone()).collect();
         self.shared.tracker.spawn(async move {
-            if let Some(children) = children {
+            for children in children {
                 children.wait().await;
             }
             // Whoever asked may have lost interest.

@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
-use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::net::TcpStream;
 use url::{Host, Url};
 
 use super::front::GatewayKind;
-use crate::bridge::{Bridge, RemoteTarget, StdioTarget, Target, inherited_environment};
+use crate::bridge::{RemoteTarget, StdioTarget, Target, inherited_environment};
 use crate::environment::Environment;
 use crate::mcpserver::{AuthKind, Definition, Remote, Route, ServerName, Stdio, Transport};
 use crate::outbound::{Proxies, Proxy};
@@ -31,7 +30,7 @@ const ASKED_AT_ONCE: usize = 64;
 pub(super) struct Way {
     /// Its route in the gateway; none where the gateway has its routes from somebody else.
     pub(super) route: Option<RoutePlan>,
-    /// What the bridge serves it with, where it stands behind the bridge.
+    /// What the bridge serves where the route leads, where it leads to the bridge.
     pub(super) target: Option<Target>,
     /// Headers of every request to it.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
@@ -43,6 +42,16 @@ impl Way {
         match self.target {
             Some(Target::Http(_)) => Reach::BridgeOnly,
             Some(Target::Stdio(_) | Target::Sse(_)) | None => Reach::Any,
+        }
+    }
+
+    /// The server that the bridge passes requests through to. It alone knows its sessions: a route that leads to it leads
+    /// nowhere else as long as one of them is open. Other sessions are the bridge's own, and stay with what they were opened
+    /// with: a new command needs no new route.
+    pub(super) fn passed_to(&self) -> Option<&Arc<RemoteTarget>> {
+        match &self.target {
+            Some(Target::Http(target)) => Some(target),
+            Some(Target::Stdio(_) | Target::Sse(_)) | None => None,
         }
     }
 
@@ -189,15 +198,8 @@ fn bridge_way(
     headers: Vec<(HeaderName, HeaderValue)>,
     surroundings: &Surroundings,
 ) -> Way {
-    let path = Bridge::path(&definition.name);
-    let backend = HttpBackend {
-        dial: Dial::Bridge(surroundings.bridge.clone()),
-        // A server name is a path segment as it is.
-        path_and_query: path.parse().unwrap_or_else(|_| PathAndQuery::from_static("/")),
-        authority: Authority::from_static("bridge"),
-        tunnel: None,
-    };
-    Way { route: Some(plan(definition, RouteBackend::Http(backend))), target: Some(target), headers }
+    let backend = RouteBackend::Bridge(surroundings.bridge.clone());
+    Way { route: Some(plan(definition, backend)), target: Some(target), headers }
 }
 
 /// Through the bridge where a gateway would not come through: see [`DialHost::new`].
@@ -377,8 +379,12 @@ mod tests {
     fn http(way: Way) -> HttpBackend {
         match way.route.unwrap().backend {
             RouteBackend::Http(backend) => backend,
-            RouteBackend::Mcp { .. } => panic!("not an HTTP route"),
+            other => panic!("not dialled by the gateway itself: {other:?}"),
         }
+    }
+
+    fn bridge() -> RouteBackend {
+        RouteBackend::Bridge(BridgeDial::Unix("/run/b.sock".to_owned()))
     }
 
     #[test]
@@ -393,9 +399,7 @@ mod tests {
         let rest = [("PATH", "/bin"), ("TEAM", "core"), ("PATH", "/mine")];
         assert_eq!(env, [&proxies[..], &rest].concat());
         assert_eq!(target.cwd, Path::new("/etc/sidegate/sub"));
-        let backend = http(way);
-        assert_eq!(backend.dial, Dial::Bridge(BridgeDial::Unix("/run/b.sock".to_owned())));
-        assert_eq!(backend.path_and_query, "/a");
+        assert_eq!(way.route.unwrap().backend, bridge());
     }
 
     #[test]
@@ -429,8 +433,7 @@ mod tests {
         assert_eq!(target.url.as_str(), "https://h.example/sse?a=b");
         assert_eq!(target.headers["x-team"], "core");
         assert!(sse.headers.is_empty(), "the bridge sends them");
-        let backend = http(sse);
-        assert_eq!(backend.dial, Dial::Bridge(BridgeDial::Unix("/run/b.sock".to_owned())));
+        assert_eq!(sse.route.unwrap().backend, bridge());
 
         let far = way_of(
             &format!("type: streamable-http, url: 'http://[::1]:80/mcp', {headers}"),
@@ -441,7 +444,7 @@ mod tests {
         assert_eq!(target.url.as_str(), "http://[::1]/mcp");
         assert!(target.headers.is_empty());
         assert_eq!(far.headers.len(), 1, "the request carries them");
-        assert_eq!(http(far).path_and_query, "/a");
+        assert_eq!(far.route.unwrap().backend, bridge());
     }
 
     #[test]
@@ -461,7 +464,7 @@ mod tests {
         assert!(way.target.is_none(), "the bridge has nothing to do with it");
         match way.route.unwrap().backend {
             RouteBackend::Mcp { target, tunnel } => Ok((target, tunnel)),
-            RouteBackend::Http(_) => panic!("not an MCP route"),
+            other => panic!("not an MCP route: {other:?}"),
         }
     }
 

@@ -124,6 +124,9 @@ pub struct RoutePlan {
 pub enum RouteBackend {
     /// A plain HTTP route: the protocol passes byte for byte.
     Http(HttpBackend),
+    /// As `Http`, to the bridge inside sidegate, which serves each route at a path of its own:
+    /// [`RouteName::bridge_path`].
+    Bridge(BridgeDial),
     /// agentgateway's own MCP backend.
     Mcp {
         /// The server.
@@ -133,7 +136,7 @@ pub enum RouteBackend {
     },
 }
 
-/// The upstream of a plain HTTP route.
+/// A server that the gateway dials itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpBackend {
     /// What is dialled.
@@ -150,8 +153,6 @@ pub struct HttpBackend {
 /// How an upstream is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dial {
-    /// The bridge inside sidegate.
-    Bridge(BridgeDial),
     /// HTTP over TCP.
     Plain(DialHost),
     /// HTTP over TLS over TCP.

@@ -1,12 +1,13 @@
 //! The file itself: a pure function of the plan.
 
+use http::uri::PathAndQuery;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::generation::{ContentHash, Generation};
 use super::key::KeyDigest;
 use super::plan::{
-    BridgeDial, Dial, GatewaySettings, HttpBackend, McpTarget, OtlpProtocol, Plan, RouteBackend, RoutePlan,
+    BridgeDial, Dial, DialHost, GatewaySettings, McpTarget, OtlpProtocol, Plan, RouteBackend, RoutePlan,
 };
 use super::policy::{self, PolicyError};
 use super::route_name::RouteName;
@@ -115,28 +116,25 @@ fn server_route(
 ) -> Result<Route, RenderError> {
     let mut ours = Map::new();
     ours.insert("authorization".into(), json!({ "rules": [key_rule(key)] }));
-    if let RouteBackend::Http(http) = &route.backend {
-        let rewrite = json!({ "path": { "full": http.path_and_query.as_str() }, "authority": { "full": http.authority.as_str() } });
+    let Destination { rewrite, tls, tunnel, backend } = Destination::of(name, &route.backend);
+    let is_put_back = settings.spans.is_none() && rewrite.is_some();
+    if let Some((path, authority)) = rewrite {
+        let rewrite = json!({ "path": { "full": path.as_str() }, "authority": { "full": authority } });
         ours.insert("urlRewrite".into(), rewrite);
     }
-    let is_put_back = settings.spans.is_none() && matches!(route.backend, RouteBackend::Http(_));
     // Nobody behind the gateway knows what to do with it; where it is put back, that removes it.
     let removed = if is_put_back { vec![KEY_HEADER] } else { vec![KEY_HEADER, TRACEPARENT_HEADER] };
     ours.insert("requestHeaderModifier".into(), json!({ "remove": removed }));
     ours.insert("responseHeaderModifier".into(), json!({ "set": { ROUTE_HEADER: name.server().as_str() } }));
-    if let RouteBackend::Http(http) = &route.backend {
-        if is_put_back {
-            let traceparent = format!(r#"request.headers["{TRACEPARENT_HEADER}"]"#);
-            let request = json!({ "set": { "traceparent": traceparent }, "remove": [TRACEPARENT_HEADER] });
-            ours.insert("transformations".into(), json!({ "request": request }));
-        }
-        if matches!(http.dial, Dial::Tls(_)) {
-            ours.insert("backendTLS".into(), json!({}));
-        }
+    if is_put_back {
+        let traceparent = format!(r#"request.headers["{TRACEPARENT_HEADER}"]"#);
+        let request = json!({ "set": { "traceparent": traceparent }, "remove": [TRACEPARENT_HEADER] });
+        ours.insert("transformations".into(), json!({ "request": request }));
     }
-    if let RouteBackend::Http(HttpBackend { tunnel: Some(proxy), .. })
-    | RouteBackend::Mcp { tunnel: Some(proxy), .. } = &route.backend
-    {
+    if tls {
+        ours.insert("backendTLS".into(), json!({}));
+    }
+    if let Some(proxy) = tunnel {
         ours.insert("backendTunnel".into(), json!({ "proxy": { "host": proxy.to_string() } }));
     }
     let policies = policy::join(ours, &route.policies)
@@ -145,20 +143,47 @@ fn server_route(
         name: name.to_string(),
         matches: [Match { path: PathMatch::PathPrefix(format!("{ROUTE_PREFIX}{name}")) }],
         policies,
-        backends: vec![match &route.backend {
-            RouteBackend::Http(http) => Backend::Host(dial_text(http)),
-            RouteBackend::Mcp { target, .. } => {
-                Backend::Mcp(Box::new(McpBackend { targets: [Target::of(name, target)] }))
-            }
-        }],
+        backends: vec![backend],
     })
 }
 
-fn dial_text(http: &HttpBackend) -> String {
-    match &http.dial {
-        Dial::Bridge(BridgeDial::Unix(path)) => format!("unix:{path}"),
-        Dial::Bridge(BridgeDial::Loopback(port)) => format!("127.0.0.1:{port}"),
-        Dial::Plain(host) | Dial::Tls(host) => host.to_string(),
+/// Where a route leads.
+struct Destination<'a> {
+    /// What takes the place of the call's path and authority; nothing does where MCP is not passed as it is.
+    rewrite: Option<(PathAndQuery, &'a str)>,
+    tls: bool,
+    tunnel: Option<&'a DialHost>,
+    backend: Backend,
+}
+
+impl<'a> Destination<'a> {
+    fn of(name: &RouteName, backend: &'a RouteBackend) -> Self {
+        match backend {
+            RouteBackend::Http(http) => {
+                let (Dial::Plain(host) | Dial::Tls(host)) = &http.dial;
+                Self {
+                    rewrite: Some((http.path_and_query.clone(), http.authority.as_str())),
+                    tls: matches!(http.dial, Dial::Tls(_)),
+                    tunnel: http.tunnel.as_ref(),
+                    backend: Backend::Host(host.to_string()),
+                }
+            }
+            RouteBackend::Bridge(dial) => Self {
+                rewrite: Some((name.bridge_path(), "bridge")),
+                tls: false,
+                tunnel: None,
+                backend: Backend::Host(match dial {
+                    BridgeDial::Unix(path) => format!("unix:{path}"),
+                    BridgeDial::Loopback(port) => format!("127.0.0.1:{port}"),
+                }),
+            },
+            RouteBackend::Mcp { target, tunnel } => Self {
+                rewrite: None,
+                tls: false,
+                tunnel: tunnel.as_ref(),
+                backend: Backend::Mcp(Box::new(McpBackend { targets: [Target::of(name, target)] })),
+            },
+        }
     }
 }
 

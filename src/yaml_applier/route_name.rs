@@ -31,6 +31,12 @@ impl RouteName {
         // A server name, a dot and digits need no escaping in a path.
         format!("{ROUTE_PREFIX}{self}").parse().unwrap_or_else(|_| PathAndQuery::from_static("/"))
     }
+
+    /// The path at which the bridge serves what it leads to, where it leads there.
+    pub fn bridge_path(&self) -> PathAndQuery {
+        // As above.
+        format!("/{self}").parse().unwrap_or_else(|_| PathAndQuery::from_static("/"))
+    }
 }
 
 impl From<ServerName> for RouteName {
@@ -57,6 +63,8 @@ mod tests {
         let server: ServerName = "time".parse().unwrap();
         let names = [0, 1, 12].map(|number| RouteName::new(server.clone(), number));
         assert_eq!(names.each_ref().map(ToString::to_string), ["time", "time.1", "time.12"]);
-        assert_eq!(names.map(|name| name.path().to_string()), ["/mcp/time", "/mcp/time.1", "/mcp/time.12"]);
+        let paths = names.each_ref().map(|name| name.path().to_string());
+        assert_eq!(paths, ["/mcp/time", "/mcp/time.1", "/mcp/time.12"]);
+        assert_eq!(names.map(|name| name.bridge_path().to_string()), ["/time", "/time.1", "/time.12"]);
     }
 }

@@ -7,8 +7,10 @@ use rstest::rstest;
 use serde_json::json;
 use tokio::process::Command;
 
-use super::support::definitions::{remote, sse, with};
+use super::support::definitions::{example, remote, sse, with};
+use super::support::leaks;
 use super::support::optional::{Through, ipv6_loopback, npm_server_everything, python_with_mcp};
+use super::support::scripted::{Offered, Scripted};
 use super::support::{McpClient, Sidegate, Upstream, eventually};
 
 /// A server on the official Python SDK. It reports progress, notices cancellations, and knows who called it.
@@ -176,6 +178,42 @@ async fn a_server_that_answers_over_ipv6_only_is_served(
     assert_ne!(called_again(&client, "x_six_pid", json!({})).await, before);
     let ended = sidegate.stop().await;
     assert!(ended.status.success(), "{}", ended.stderr);
+}
+
+/// Whoever comes next knows nothing of it.
+#[rstest]
+#[tokio::test]
+async fn a_session_is_closed_at_the_server_where_it_began(
+    #[values(Through::Embedded, Through::Agentgateway)] through: Through,
+) {
+    if !ipv6_loopback() {
+        return;
+    }
+    let Some(builder) = through.builder() else { return };
+    let one = Scripted::start_at("[::1]:0", Offered::default()).await;
+    let two = Scripted::start_at("[::1]:0", Offered::default()).await;
+    let sidegate = builder.definition("near", &remote(&one.url)).wait_for_servers().start().await;
+    let child = example("everything", &[]);
+    let sessions = || {
+        let mut processes = leaks::processes(&sidegate.tag);
+        processes.retain(|process| process.command.ends_with("/everything"));
+        // A child has a guard.
+        [one.sessions().len(), two.sessions().len(), processes.len()]
+    };
+    assert_eq!(sessions(), [1, 0, 0]);
+    for (definition, expected) in [
+        (remote(&two.url), [0, 1, 0]),
+        (child.clone(), [0, 0, 2]),
+        (remote(&one.url), [1, 0, 0]),
+        (child, [0, 0, 2]),
+        (remote(&two.url), [0, 1, 0]),
+    ] {
+        sidegate.write_definition("near", &definition);
+        eventually("one session, and no other", async || (sessions() == expected).then_some(())).await;
+    }
+    let ended = sidegate.stop().await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert_eq!((one.sessions().len(), two.sessions().len()), (0, 0));
 }
 
 #[tokio::test]

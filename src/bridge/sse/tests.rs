@@ -7,10 +7,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
 use crate::bridge::{Bridge, BridgeSettings, Target};
-use crate::mcpserver::ServerName;
 use crate::subprocess::Helper;
 use crate::wire::client::tests::server::{Asked, Server, Stream, soon};
 use crate::wire::server::{Body, SESSION_ID};
+use crate::yaml_applier::RouteName;
 
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2024-11-05"}}"#;
 const ANSWER: &str = r#"{"jsonrpc":"2.0","id":7,"result":"done"}"#;
@@ -50,10 +50,10 @@ impl Played {
             secrets: crate::telemetry::secrets::Secrets::default(),
         };
         let bridge = Bridge::start(&directory.path().join("socket"), settings).unwrap();
-        let name: ServerName = "old".parse().unwrap();
+        let route = RouteName::new("old".parse().unwrap(), 0);
         let headers =
             HeaderMap::from_iter([(HeaderName::from_static("x-team"), HeaderValue::from_static("core"))]);
-        bridge.set(&name, Target::Sse(Arc::new(RemoteTarget { url: url.parse().unwrap(), headers })));
+        bridge.set(&route, Target::Sse(Arc::new(RemoteTarget { url: url.parse().unwrap(), headers })));
         Self { bridge: Arc::new(bridge), server, _directory: directory }
     }
 

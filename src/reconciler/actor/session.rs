@@ -15,10 +15,10 @@ use crate::aggregator::link::{Limits, Link};
 use crate::aggregator::offer::Offer;
 use crate::aggregator::upstream::{ConnectError, Dialer, Upstream};
 use crate::bridge::Bridge;
-use crate::mcpserver::ServerName;
 use crate::reconciler::held::RouteLease;
 use crate::telemetry::{Cause, LIFECYCLE};
 use crate::wire::client::Origin;
+use crate::yaml_applier::RouteName;
 
 /// How soon after it was told so a list is read anew.
 const LIST_AGAIN: Duration = Duration::from_millis(5);
@@ -31,7 +31,7 @@ pub(super) struct Opened {
     pub(super) upstream: Arc<Upstream>,
     pub(super) offer: Arc<Offer>,
     /// Its route stays while it lives.
-    pub(super) lease: Option<Arc<RouteLease>>,
+    pub(super) lease: Arc<RouteLease>,
     /// The gateway that it was opened through.
     pub(super) origin: Arc<Origin>,
 }
@@ -41,8 +41,8 @@ pub(super) struct Opening {
     /// On the heap, as is all that an actor does seldom: it would otherwise be part of what every actor holds all the time.
     session: BoxFuture<'static, Result<Opened, ConnectError>>,
     given_up: CancellationToken,
-    /// It starts a process of ours.
-    is_child: bool,
+    /// Where it leads to, where it starts a process of ours.
+    route_to_child: Option<RouteName>,
 }
 
 impl Opening {
@@ -52,7 +52,7 @@ impl Opening {
         bridge: Arc<Bridge>,
         link: Arc<Link>,
         dialer: Dialer,
-        lease: Option<Arc<RouteLease>>,
+        lease: Arc<RouteLease>,
         origin: Arc<Origin>,
         cause: Cause,
     ) -> Self {
@@ -66,24 +66,23 @@ impl Opening {
         );
         cause.adopt(&span);
         let mut told = Told { span: span.clone(), outcome: GIVEN_UP };
-        let (given_up, is_child) = (CancellationToken::new(), dialer.config.local.is_some());
+        let route_to_child = dialer.config.local.is_some().then(|| lease.name().clone());
+        let given_up = CancellationToken::new();
         let token = given_up.clone();
         let session = async move {
-            bridge.given_up(link.server()).await;
+            bridge.given_up(lease.name()).await;
             let opened = open(link, dialer, lease, origin, token).await;
             told.ends(&opened);
             opened
         };
-        Self { session: session.instrument(span).boxed(), given_up, is_child }
+        Self { session: session.instrument(span).boxed(), given_up, route_to_child }
     }
 
     /// Gives the session up; returns when no process of it is left that is ours, or takes too long to end.
-    pub(super) async fn give_up(self, bridge: &Bridge, server: &ServerName) {
-        if !self.is_child {
-            return;
-        }
+    pub(super) async fn give_up(self, bridge: &Bridge) {
+        let Some(route) = self.route_to_child else { return };
         // `initialize` may be on its way still, and is refused then.
-        let Some(refusal) = bridge.refuse(server) else { return };
+        let Some(refusal) = bridge.refuse(&route) else { return };
         self.given_up.cancel();
         let ending = async {
             if let Ok(opened) = self.session.await {
@@ -92,7 +91,7 @@ impl Opening {
             refusal.enforced().await;
         };
         if tokio::time::timeout(GIVE_UP, ending).await.is_err() {
-            warn!(%server, "a session that was being opened does not end");
+            warn!(server = %route.server(), "a session that was being opened does not end");
         }
     }
 }
@@ -138,7 +137,7 @@ impl Drop for Told {
 async fn open(
     link: Arc<Link>,
     dialer: Dialer,
-    lease: Option<Arc<RouteLease>>,
+    lease: Arc<RouteLease>,
     origin: Arc<Origin>,
     given_up: CancellationToken,
 ) -> Result<Opened, ConnectError> {
@@ -168,7 +167,7 @@ pub(super) async fn list_again(
 }
 
 /// Lets calls in flight end, and closes a session; then its route can go.
-pub(super) async fn close(upstream: Arc<Upstream>, lease: Option<Arc<RouteLease>>, patience: Duration) {
+pub(super) async fn close(upstream: Arc<Upstream>, lease: Arc<RouteLease>, patience: Duration) {
     let server = upstream.server();
     if tokio::time::timeout(patience, upstream.calls_done()).await.is_err() {
         debug!(%server, ?patience, "calls are cut");

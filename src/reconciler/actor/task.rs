@@ -137,7 +137,7 @@ impl Task {
                     Some(Command::Nudge(settled)) => self.waiting.push(settled),
                     Some(Command::Restart(settled)) => {
                         self.waiting.push(settled);
-                        opening.give_up(&self.shared.bridge, &self.definition.name).await;
+                        opening.give_up(&self.shared.bridge).await;
                         return Next::Connect;
                     }
                     Some(Command::Retire(done)) => return Next::End(Some(done)),
@@ -250,7 +250,7 @@ impl Task {
                         self.waiting.push(settled);
                         self.isolate_anew = true;
                         if let Some(opening) = replacing {
-                            opening.give_up(&self.shared.bridge, &self.definition.name).await;
+                            opening.give_up(&self.shared.bridge).await;
                         }
                         return Next::Connect;
                     }
@@ -304,20 +304,20 @@ impl Task {
     /// A session by the way there is now.
     fn open(&mut self) -> Opening {
         let (bridge, link) = (Arc::clone(&self.shared.bridge), Arc::clone(&self.link));
-        let (lease, origin) = (self.approach.lease.clone(), Arc::clone(&self.origin.borrow()));
+        let (lease, origin) = (Arc::clone(&self.approach.lease), Arc::clone(&self.origin.borrow()));
         // Only the first try: what is tried again is tried because it has failed.
         let cause = std::mem::take(&mut self.approach.cause);
         Opening::begin(bridge, link, self.dialer(), lease, origin, cause)
     }
 
     fn dialer(&self) -> Dialer {
-        let Approach { path, headers, .. } = self.approach.clone();
+        let Approach { headers, lease, .. } = &self.approach;
         let config = ClientConfig {
             origin: self.origin.clone(),
-            path,
-            headers,
+            path: lease.name().path(),
+            headers: headers.clone(),
             route_marker: Some(http::HeaderName::from_static(ROUTE_HEADER)),
-            local: self.approach.is_child.then(|| self.shared.bridge.local(&self.definition.name)),
+            local: self.approach.is_child.then(|| self.shared.bridge.local(lease.name())),
             max_message: MAX_MESSAGE,
         };
         let (pool, tracker) = (self.shared.pool.clone(), self.shared.tracker.clone());
@@ -325,12 +325,12 @@ impl Task {
     }
 
     /// Gives clients sessions of their own, where the definition says so; by the way that the session with `lease` goes.
-    fn isolate(&mut self, lease: &Option<Arc<RouteLease>>) {
+    fn isolate(&mut self, lease: &Arc<RouteLease>) {
         if !std::mem::take(&mut self.isolate_anew) {
             return;
         }
         let isolated = self.definition.isolation == mcpserver::Isolation::Session;
-        let keep = lease.clone().map(|lease| lease as _);
+        let keep = Arc::clone(lease) as _;
         self.link.isolate(isolated.then(|| Isolation::new(self.dialer(), self.shared.drain, keep)));
     }
 
@@ -399,7 +399,7 @@ impl Task {
     fn explain(&self, error: &ConnectError) -> String {
         let lines = match error {
             ConnectError::Timeout(_) if self.is_stdio() => {
-                self.shared.bridge.last_lines(&self.definition.name)
+                self.shared.bridge.last_lines(self.approach.lease.name())
             }
             _ => Vec::new(),
         };

@@ -160,7 +160,7 @@ impl Look {
         let board = &self.shared.board;
         board.set(name, if stdio { ServerState::Starting } else { ServerState::Connecting }, 0);
         board.set_stale(name, None);
-        let lease = self.held.lease(name, &way.route);
+        let lease = self.held.lease(name, &way);
         let active = Active { definition, way, lease, actor: None, changed: false, waiting: Vec::new() };
         self.servers.insert(name.clone(), Server::Active(Box::new(active)));
     }

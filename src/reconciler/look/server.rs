@@ -43,7 +43,7 @@ impl Active {
         let same_route = way.route == self.way.route;
         self.definition = definition;
         if change.connection || !same_route {
-            self.lease = held.lease(name, &way.route);
+            self.lease = held.lease(name, &way);
             self.way = way;
             self.changed = true;
         } else if !change.is_nothing()
@@ -55,10 +55,9 @@ impl Active {
 
     pub(super) fn approach(&self, cause: &Cause) -> Approach {
         Approach {
-            path: self.lease.name().path(),
             headers: self.way.headers.iter().cloned().collect(),
             is_child: self.way.is_child(),
-            lease: Some(Arc::clone(&self.lease)),
+            lease: Arc::clone(&self.lease),
             cause: cause.clone(),
         }
     }

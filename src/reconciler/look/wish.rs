@@ -20,12 +20,10 @@ use crate::yaml_applier::{ApplyError, RouteName};
 impl Look {
     /// Nobody holds this route any more.
     pub(super) fn free(&mut self, name: &RouteName) {
-        let server = name.server();
-        if self.held.free(name) && !self.held.has(server) {
-            self.ending.retain(|_, children| !children.is_empty());
-            if let Some(children) = self.shared.bridge.remove(server) {
-                self.ending.insert(server.clone(), children);
-            }
+        if self.held.free(name) {
+            self.ending.retain(|(_, children)| !children.is_empty());
+            let children = self.shared.bridge.remove(name);
+            self.ending.extend(children.map(|children| (name.server().clone(), children)));
         }
     }
 
@@ -112,7 +110,7 @@ impl Look {
             if let Some(target) = &active.way.target
                 && (active.changed || active.actor.is_none())
             {
-                self.shared.bridge.set(name, target.clone());
+                self.shared.bridge.set(active.lease.name(), target.clone());
             }
             match &active.actor {
                 None => {

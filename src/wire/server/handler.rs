@@ -72,11 +72,6 @@ impl<E: Endpoint> StreamableHttp<E> {
         self.table.len()
     }
 
-    /// Whether a request with these headers is of a session that is open here.
-    pub fn knows(&self, headers: &HeaderMap) -> bool {
-        session_id(headers).is_some_and(|id| self.table.get(id).is_some())
-    }
-
     /// How many messages were dropped because clients did not read them, since the start.
     pub fn dropped(&self) -> u64 {
         self.dropped.total()

@@ -79,7 +79,7 @@ fn policies(value: Value) -> RoutePlan {
 
 /// Every kind of route and every option; the flag says whether the embedded gateway serves it too.
 fn corpus() -> Vec<(&'static str, bool, Plan)> {
-    let bridge = |dial| route(RouteBackend::Http(http(Dial::Bridge(dial), "/time", "bridge")));
+    let bridge = |dial| route(RouteBackend::Bridge(dial));
     let tls = http(Dial::Tls(host("mcp.example.com", 443)), "/mcp", "mcp.example.com");
     let stdio = McpTarget::Stdio {
         command: "/usr/local/bin/some-mcp-server".to_owned(),

@@ -324,10 +324,11 @@ async fn unix_sockets_are_dialled() {
     });
     let mut harness = harness;
     let bridge = BridgeDial::Unix(path.to_str().unwrap().to_owned());
-    harness.applier.apply(routes([("a", route(Dial::Bridge(bridge), "/time"))]));
+    let route = RoutePlan { policies: serde_json::Map::new(), backend: RouteBackend::Bridge(bridge) };
+    harness.applier.apply(routes([("a", route)]));
     harness.respawn().await;
     let (status, text) = harness.fetch("/mcp/a").await;
-    assert_eq!((status, text.as_str()), (200, "GET /time\nhost: upstream.test:9000"));
+    assert_eq!((status, text.as_str()), (200, "GET /a\nhost: bridge"));
     harness.stop().await;
 }
 

@@ -64,12 +64,17 @@ struct Session {
 
 impl Scripted {
     pub(crate) async fn start(offered: Offered) -> Self {
+        Self::start_at("127.0.0.1:0", offered).await
+    }
+
+    /// As [`start`](Self::start), at another address.
+    pub(crate) async fn start_at(address: &str, offered: Offered) -> Self {
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         let script =
             Script { offered, sessions: Mutex::default(), seen: Mutex::default(), headers: Mutex::default() };
         let config = ServerConfig { max_body: 64 << 20, ..ServerConfig::default() };
         let server = StreamableHttp::new(script, config, tracker.clone(), stop.clone());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}/mcp", listener.local_addr().unwrap());
         let handler = {
             let server = Arc::clone(&server);
