@@ -70,7 +70,7 @@ mod tests {
                 max_message: 1 << 20,
             };
             let dialer = Dialer { pool: Pool::new(), config, tracker: tracker.clone() };
-            let upstream = Upstream::connect(&link, dialer).await.unwrap();
+            let upstream = Upstream::connect(&link, dialer, &CancellationToken::new()).await.unwrap();
             let offer = Arc::new(upstream.offer(link.limits()).await.unwrap());
             link.set(Some(upstream));
             registry.publish(Member { prefix: "far".to_owned(), link, offer, family: None }).await;

@@ -217,7 +217,8 @@ async fn open_once(
             capabilities: &client.declared.capabilities,
             info: client.declared.info.as_deref().unwrap_or(&us),
         };
-        let upstream = Upstream::open(&link, ledger, introduction, isolation.dialer.clone()).await?;
+        let (dialer, is_over) = (isolation.dialer.clone(), &isolation.is_over);
+        let upstream = Upstream::open(&link, ledger, introduction, dialer, is_over).await?;
         upstream.restore();
         let keeping = keep(Arc::clone(&client), Arc::clone(&upstream), Arc::clone(&isolation));
         // Counted with the way, so that whoever retires it can wait.

@@ -89,15 +89,19 @@ impl Upstream {
     /// Connects to a server. Its tasks run on `tracker` and end when the session is closed or lost.
     ///
     /// A connection that is refused, and a route that the gateway does not have yet, are tried again within
-    /// [`Limits::timeout`].
+    /// [`Limits::timeout`], until `given_up`. What was sent by then is answered first.
     ///
     /// # Errors
     ///
     /// See [`ConnectError`].
-    pub async fn connect(link: &Link, dialer: Dialer) -> Result<Arc<Self>, ConnectError> {
+    pub async fn connect(
+        link: &Link,
+        dialer: Dialer,
+        given_up: &CancellationToken,
+    ) -> Result<Arc<Self>, ConnectError> {
         let us = format!(r#"{{"name":"sidegate","version":"{}"}}"#, env!("CARGO_PKG_VERSION"));
         let introduction = Introduction { capabilities: SHARED_CAPABILITIES, info: &us };
-        Self::open(link, Arc::clone(link.ledger()), introduction, dialer).await
+        Self::open(link, Arc::clone(link.ledger()), introduction, dialer, given_up).await
     }
 
     /// As [`connect`](Self::connect), for those who share `ledger`.
@@ -106,11 +110,12 @@ impl Upstream {
         ledger: Arc<Ledger>,
         introduction: Introduction<'_>,
         dialer: Dialer,
+        given_up: &CancellationToken,
     ) -> Result<Arc<Self>, ConnectError> {
         let server = link.server().clone();
         let timeout = link.limits().timeout;
         let Dialer { pool, config, tracker } = dialer;
-        let opening = open(pool, config, &tracker, &introduction, Instant::now() + timeout);
+        let opening = open(pool, config, &tracker, &introduction, Instant::now() + timeout, given_up);
         let (session, answer) =
             tokio::time::timeout(timeout, opening).await.map_err(|_| ConnectError::Timeout(timeout))??;
         let result = answer_of("initialize", &answer)?;
@@ -493,6 +498,7 @@ async fn open(
     tracker: &TaskTracker,
     introduction: &Introduction<'_>,
     deadline: Instant,
+    given_up: &CancellationToken,
 ) -> Result<(Session, Message), ConnectError> {
     let Introduction { capabilities, info } = introduction;
     let mut wait = FIRST_RETRY;
@@ -506,7 +512,8 @@ async fn open(
             return Err(error.into());
         }
         debug!(%error, "trying again");
-        tokio::time::sleep(wait).await;
+        let waiting = given_up.run_until_cancelled(tokio::time::sleep(wait));
+        waiting.await.ok_or(ConnectError::GivenUp)?;
         wait = (wait * 2).min(LONGEST_RETRY);
     }
 }

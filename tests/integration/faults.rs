@@ -2,16 +2,20 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::process::Stdio;
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::trace::v1::Span;
 use rstest::rstest;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use tokio::process::Command;
 
+use super::support::collector::{Collector, Exporting as _, Otlp, attribute};
 use super::support::definitions::{built_in, example, with};
 use super::support::optional::Through;
-use super::support::sidegate::{Builder, Ended};
+use super::support::sidegate::{Builder, Ended, binary};
 use super::support::{McpClient, Sidegate, eventually, example_path, leaks};
 
 /// Longer than the time a gateway has to get ready, which is 30 s.
@@ -179,6 +183,36 @@ async fn a_route_that_the_gateway_refuses_costs_only_its_own_server() {
     assert!(!client.tool_names().await.iter().any(|name| name.starts_with("x_worse_")));
     assert_eq!(starts(&sidegate), 1);
     stop(sidegate).await;
+}
+
+/// The next one needs a gateway, and is not waited for by whoever wants yet another.
+#[tokio::test]
+async fn a_child_is_ended_while_the_gateway_is_down() {
+    let collector = Collector::start(Otlp::Grpc).await;
+    let builder = faulty(&["none", "exit 7 it stays down"]).exporting_to(&collector);
+    let sidegate = builder.wait_for_servers().start().await;
+    kill(sidegate.gateway_pid(), Signal::KILL);
+    eventually("a start that fails", async || (starts(&sidegate) > 1).then_some(())).await;
+    let restart = || {
+        let mut command = Command::new(binary());
+        command.args(["restart", "near", "--runtime-dir"]).arg(&sidegate.ready.runtime_dir);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()
+    };
+    let first = restart().unwrap();
+    eventually("the end of the process", async || {
+        let left = leaks::processes(&sidegate.tag);
+        left.iter().all(|process| !process.command.ends_with("/everything")).then_some(())
+    })
+    .await;
+    let second = restart().unwrap();
+    let given_up = |span: &Span| {
+        let outcome = attribute(&span.attributes, "sidegate.connect.outcome");
+        span.name == "sidegate.connect" && outcome.as_deref() == Some("given_up")
+    };
+    collector.spans_where(1, given_up).await;
+    drop((first, second));
+    let ended = stop(sidegate).await;
+    assert!(!ended.stderr.contains("a session that was being opened does not end"), "{}", ended.stderr);
 }
 
 /// The embedded gateway would do nothing to a call between us and our own child.

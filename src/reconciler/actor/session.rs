@@ -142,7 +142,7 @@ async fn open(
     given_up: CancellationToken,
 ) -> Result<Opened, ConnectError> {
     let initialize = info_span!(target: LIFECYCLE, "sidegate.connect.initialize");
-    let upstream = Upstream::connect(&link, dialer).instrument(initialize).await?;
+    let upstream = Upstream::connect(&link, dialer, &given_up).instrument(initialize).await?;
     let list = info_span!(target: LIFECYCLE, "sidegate.connect.list");
     let offer = given_up.run_until_cancelled(upstream.offer(link.limits()).instrument(list)).await;
     match offer.unwrap_or(Err(ConnectError::GivenUp)) {

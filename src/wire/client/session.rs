@@ -54,7 +54,8 @@ pub struct ClientConfig {
     /// A header that stands on every answer which passed the server's route; an answer without it is the gateway's
     /// own. `None` where there is no gateway. A gateway that does not mark the answer to `initialize` marks none.
     pub route_marker: Option<HeaderName>,
-    /// The same server in this process, where it is: for origins that need not be asked then.
+    /// The same server in this process, where it is: for origins that need not be asked then, and for the end of the session, for
+    /// which no origin is needed.
     pub local: Option<Local>,
     /// The largest message taken, in bytes.
     pub max_message: usize,
@@ -348,7 +349,10 @@ impl Session {
     }
 
     async fn delete(&self) -> Result<(), ClientError> {
-        match self.exchange(&self.lease().origin, Method::DELETE, &[], Bytes::new()).await {
+        // What is ended within this process is not under way at its origin.
+        let lease = self.config.local.is_none().then(|| self.lease());
+        let origin = lease.as_ref().map_or_else(|| self.origin(), |lease| Arc::clone(&lease.origin));
+        match self.exchange(&origin, Method::DELETE, &[], Bytes::new()).await {
             Err(ClientError::Status(error)) if error.status.is_client_error() => Ok(()),
             other => other.map(|response| self.drain(response.into_body())),
         }
@@ -388,7 +392,7 @@ impl Session {
         const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
         const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
-        let post = method == Method::POST;
+        let (post, ends) = (method == Method::POST, method == Method::DELETE);
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         let headers = request.headers_mut();
@@ -414,7 +418,8 @@ impl Session {
             headers.insert(copy.clone(), value);
         }
         let response = match &self.config.local {
-            Some(local) if origin.habits.adds_nothing => {
+            // A gateway that is down must keep nobody from ending a process of ours.
+            Some(local) if origin.habits.adds_nothing || ends => {
                 local.ask(request, self.config.route_marker.as_ref()).await
             }
             _ => origin.send(&self.pool, &self.config.path, request).await?,
