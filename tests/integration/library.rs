@@ -1,6 +1,8 @@
 //! Instances in code: the library's front door.
 
+use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -64,6 +66,19 @@ impl Surroundings {
             "files are left: {:?}",
             fs_err::read_dir(self.tmp()).unwrap().collect::<Vec<_>>()
         );
+    }
+}
+
+/// Where a host's log goes.
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -134,6 +149,33 @@ async fn without_a_helper_the_gateway_is_a_task() {
     assert!(processes.iter().all(|process| process.command.ends_with("example-server")), "{processes:?}");
     within("the end", instance.shutdown()).await;
     surroundings.nothing_is_left().await;
+}
+
+/// What a host's subscriber is told has passed none of ours. This test is on one thread, and so is its subscriber.
+#[tokio::test]
+async fn the_log_of_a_host_holds_no_secret_of_a_server() {
+    const SECRET: &str = "hunter22 hunter22";
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&log);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter("sidegate=debug")
+        .with_ansi(false)
+        .with_writer(move || Lines(Arc::clone(&writer)));
+    let _subscriber = tracing::subscriber::set_default(subscriber.finish());
+
+    let surroundings = Surroundings::new();
+    let talking =
+        r#"echo "one $PASSWORD"; echo "two $PASSWORD"; echo "three $PASSWORD" >&2; exec "$0" example-server"#;
+    let talking = Server::stdio("sh").args(["-c", talking, binary().to_str().unwrap()]);
+    let builder = surroundings.builder().server("talking", talking.env("PASSWORD", SECRET));
+    let instance = within("the start", builder.start()).await.unwrap();
+    within("the end", instance.shutdown()).await;
+
+    let log = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+    for line in ["(more of them are not shown): one ***", "is no MCP message: two ***", " three ***"] {
+        assert!(log.contains(line), "{line} is not in:\n{log}");
+    }
+    assert!(!log.contains("hunter22"), "{log}");
 }
 
 #[tokio::test]

@@ -6,9 +6,11 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use rstest::rstest;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
 use tokio::process::Command;
 
-use super::support::definitions::{built_in, example, remote, spec, stdio, with};
+use super::support::definitions::{built_in, example, remote, spec, sse, stdio, with};
 use super::support::leaks::{self, Tagged};
 use super::support::optional::Through;
 use super::support::sidegate::binary;
@@ -280,6 +282,28 @@ async fn a_process_that_is_still_starting_is_gone_before_the_next_one_comes(
         eventually("another process", starts(count)).await;
     }
     assert!(!sidegate.config_dir().join("together").exists());
+}
+
+/// There is nothing of ours that would have to end first.
+#[rstest]
+#[tokio::test]
+async fn a_server_elsewhere_that_does_not_answer_is_asked_anew_at_once(
+    #[values(Through::Embedded, Through::Agentgateway)] through: Through,
+) {
+    let Some(builder) = through.builder() else { return };
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/sse", silent.local_addr().unwrap());
+    let sidegate = builder.definition("far", &with(sse(&url), "timeout: 300")).start().await;
+    let (mut first, _) = within("the first try", silent.accept()).await.unwrap();
+    let mut restart = Command::new(binary());
+    restart.args(["restart", "far", "--runtime-dir"]).arg(&sidegate.ready.runtime_dir);
+    let restart = restart.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+    let _second = within("the second try", silent.accept()).await.unwrap();
+    within("the end of the first", first.read_to_end(&mut Vec::new())).await.unwrap();
+    drop(restart);
+    let ended = sidegate.stop().await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("a session that was being opened does not end"), "{}", ended.stderr);
 }
 
 #[tokio::test]

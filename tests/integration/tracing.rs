@@ -149,6 +149,31 @@ async fn connecting_a_server_is_a_span_within_what_brought_it_about() {
     assert_eq!(reload.trace_id, other.trace_id);
 }
 
+/// A new command needs no other configuration of the gateway: the reload before that was for somebody else.
+#[tokio::test]
+async fn connecting_without_a_reload_is_a_span_of_its_own() {
+    let (collector, far) = (Collector::start(Otlp::Grpc).await, scripted().await);
+    let near = example("everything", &[]);
+    let builder = Sidegate::builder().exporting_to(&collector).definition("near", &near);
+    let sidegate = builder.wait_for_servers().start().await;
+    let start = collector.spans_where(1, |span| span.name == "sidegate.start").await.remove(0);
+    let connect = async |server: &str| {
+        let is_it = |span: &Span| {
+            let of = attributes(span)("sidegate.server");
+            span.name == "sidegate.connect"
+                && of.as_deref() == Some(server)
+                && span.parent_span_id != start.span_id
+        };
+        collector.spans_where(1, is_it).await.remove(0)
+    };
+    sidegate.write_definition("far", &remote(&far.url));
+    let reload = connect("far").await.parent_span_id;
+    assert!(!reload.is_empty());
+    sidegate.write_definition("near", &with(near, "env: {NEW: value}"));
+    let near = connect("near").await;
+    assert_eq!(hex(&near.parent_span_id), "", "it was {}", hex(&reload));
+}
+
 #[rstest]
 #[tokio::test]
 async fn log_records_say_which_call_they_are_about(#[values("otlp", "none")] traces: &str) {
