@@ -4,42 +4,12 @@
 //! their POST (W3C Trace Context). What stands in `_meta` is about this one request and counts before the headers, which
 //! are about whatever the POST carries. Servers get both: those behind pipes see no headers.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
-use super::request::{ClientRequest, Edit};
+use super::request::{BAGGAGE, ClientRequest, Edit, TRACEPARENT, TRACESTATE};
 use crate::telemetry::calls::CallTrace;
 use crate::telemetry::trace_context::{Propagation, TraceParent};
 use crate::wire::json;
-
-const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
-const BAGGAGE: &str = "baggage";
-
-/// What the headers of a POST say.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct HttpContext<'a> {
-    traceparent: Option<&'a str>,
-    tracestate: Option<&'a str>,
-    baggage: Option<&'a str>,
-}
-
-impl<'a> HttpContext<'a> {
-    pub(super) fn of(headers: &'a HeaderMap) -> Self {
-        let only = |name| {
-            let mut values = headers.get_all(name).iter();
-            // Of two contexts neither counts.
-            values.next().filter(|_| values.next().is_none())?.to_str().ok()
-        };
-        Self { traceparent: only(TRACEPARENT), tracestate: only(TRACESTATE), baggage: only(BAGGAGE) }
-    }
-}
-
-/// What a client says of its trace in `_meta`, raw.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct MetaContext<'a> {
-    pub(super) traceparent: Option<&'a str>,
-    pub(super) tracestate: Option<&'a str>,
-}
 
 /// The span of the client that a request belongs to. What is malformed counts as if it were not there.
 pub(super) fn parent(request: &ClientRequest<'_>, propagation: Propagation) -> Option<TraceParent> {
@@ -125,9 +95,11 @@ fn member(name: &str, value: &str) -> String {
 mod tests {
     use std::sync::Arc;
 
+    use http::HeaderMap;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::aggregator::request::HttpContext;
     use crate::telemetry::calls::{Begin, CallLog, CallLogOptions};
     use crate::telemetry::sampler::Sampler;
     use crate::wire::message::Message;

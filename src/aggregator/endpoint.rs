@@ -19,11 +19,10 @@ use tracing::debug;
 
 use super::catalogue::Catalogue;
 use super::client::{Client, Clients};
-use super::context::HttpContext;
 use super::declared::Declared;
 use super::exposure::{self, MetaTools};
 use super::registry::Registry;
-use super::request::ClientRequest;
+use super::request::{ClientRequest, HttpContext};
 use super::scope::Scope;
 use crate::config::Exposure;
 use crate::mcpserver::ServerName;

@@ -4,11 +4,16 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use bytestring::ByteString;
+use http::HeaderMap;
 
-use super::context::{HttpContext, MetaContext};
 use crate::wire::json;
 use crate::wire::message::{Message, View};
 use crate::wire::rpc::RpcError;
+
+/// The members of `_meta`, and the headers, by which a client says what its trace is.
+pub(super) const TRACEPARENT: &str = "traceparent";
+pub(super) const TRACESTATE: &str = "tracestate";
+pub(super) const BAGGAGE: &str = "baggage";
 
 /// A request of a client, and those parts of its text that a relay looks at or exchanges.
 #[derive(Debug)]
@@ -38,6 +43,32 @@ pub(super) struct ClientRequest<'a> {
     pub(super) context: MetaContext<'a>,
     /// What the headers of its POST say of that.
     pub(super) http: HttpContext<'a>,
+}
+
+/// What the headers of a POST say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct HttpContext<'a> {
+    pub(super) traceparent: Option<&'a str>,
+    pub(super) tracestate: Option<&'a str>,
+    pub(super) baggage: Option<&'a str>,
+}
+
+impl<'a> HttpContext<'a> {
+    pub(super) fn of(headers: &'a HeaderMap) -> Self {
+        let only = |name| {
+            let mut values = headers.get_all(name).iter();
+            // Of two contexts neither counts.
+            values.next().filter(|_| values.next().is_none())?.to_str().ok()
+        };
+        Self { traceparent: only(TRACEPARENT), tracestate: only(TRACESTATE), baggage: only(BAGGAGE) }
+    }
+}
+
+/// What a client says of its trace in `_meta`, raw.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct MetaContext<'a> {
+    pub(super) traceparent: Option<&'a str>,
+    pub(super) tracestate: Option<&'a str>,
 }
 
 impl<'a> ClientRequest<'a> {
@@ -78,7 +109,7 @@ impl<'a> ClientRequest<'a> {
             request.is_task = task.is_some_and(|task| task != "null");
             if let Some(meta) = meta.filter(|meta| *meta != "null") {
                 let [token, traceparent, tracestate] =
-                    json::members(meta, ["progressToken", "traceparent", "tracestate"])
+                    json::members(meta, ["progressToken", TRACEPARENT, TRACESTATE])
                         .map_err(|error| request.invalid(&error))?;
                 request.token = token.filter(|token| *token != "null");
                 request.context = MetaContext { traceparent, tracestate };
