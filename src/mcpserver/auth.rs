@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use url::Url;
 
-use super::reader::Context;
+use super::context::Context;
 use crate::yaml::Value;
 
 pub(super) const KEYS: &[&str] =

@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::overlay::Overlay;
 use super::project::Found;
-use super::reader::name_of;
 use super::resource::{complete, complete_patch, merge, render};
 use super::store::is_definition;
+use super::validator::name_of;
 use super::{Definition, EditError, Invalid, Reader, Scan, ScanError, ServerName, disk, edit};
 use crate::sync::lock;
 use crate::yaml::{self, FileError, edit as text_edit};
@@ -211,7 +211,7 @@ impl Definitions {
 
     /// What the project's file says of a server.
     fn in_project(&self, name: &ServerName) -> Option<Found> {
-        self.reader.project()?.find(&self.reader, name)
+        self.reader.project()?.find(self.reader.validator(), name)
     }
 
     /// Defines a new server; `value` is the resource or its `spec`.

@@ -9,10 +9,10 @@ use std::ffi::OsStr;
 use serde_json::{Map, Value};
 
 use super::definition::{Definition, Remote, Stdio, Transport};
+use super::entry::Entry;
 use super::name::ServerName;
 use super::redact::{SecretNames, in_url};
 use super::secret::Secret;
-use super::store::Entry;
 use crate::environment::Environment;
 
 /// Variables whose values are on every second line of a log and known to everybody on the machine.

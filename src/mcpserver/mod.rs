@@ -12,11 +12,13 @@
 
 mod auth;
 mod change;
+mod context;
 mod definition;
 mod definitions;
 mod disk;
 mod edit;
 mod edit_error;
+mod entry;
 mod expand;
 mod import;
 mod invalid;
@@ -31,6 +33,7 @@ mod schema;
 mod secret;
 mod spec;
 mod store;
+mod validator;
 
 pub use auth::{Auth, AuthKind, AuthorizationServer, InvalidIssuer, Issuer, TokenExchange};
 pub use change::Change;
@@ -40,6 +43,7 @@ pub use definition::{
 };
 pub use definitions::{Definitions, StandsIn, Stored, Suspension, Written};
 pub use edit_error::EditError;
+pub use entry::{ContentHash, Entry, Scan, Unread};
 pub(crate) use expand::literal;
 pub use import::{Client, Import, ImportError, Imported, Notes, import};
 pub use invalid::Invalid;
@@ -47,12 +51,13 @@ pub use known::PUBLIC_VALUES;
 pub(crate) use known::{is_word, parts_of_header};
 pub use name::{InvalidServerName, ServerName, log_name};
 pub use project::project_file;
-pub use reader::{API_VERSION, KIND, Reader};
+pub use reader::Reader;
 pub(crate) use redact::in_url;
 pub use redact::{HIDDEN, SHORTEST_SECRET, SecretNames};
+pub use resource::{API_VERSION, KIND};
 pub use schema::SCHEMA;
 pub use secret::Secret;
-pub use store::{ContentHash, Entry, Scan, ScanError, Unread};
+pub use store::ScanError;
 
 pub use crate::yaml::{Mistake, Position};
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use super::store::ContentHash;
+use super::entry::ContentHash;
 use super::{ServerName, disk};
 
 /// The directory of intents. It need not exist.

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use serde_json::Value;
 use url::{Host, Url};
 
+use super::entry::{ContentHash, Entry};
 use super::import::{self, Import, ImportError};
 use super::resource::complete;
-use super::store::{ContentHash, Entry};
-use super::{Definition, Invalid, Reader, ServerName};
+use super::validator::Validator;
+use super::{Definition, Invalid, ServerName};
 use crate::yaml::{self, FileError, Mistake, Position};
 
 /// The file's name.
@@ -67,7 +68,7 @@ impl Project {
     /// The file as a whole is wrong.
     pub(super) fn entries(
         &self,
-        reader: &Reader,
+        validator: &Validator,
         taken: impl Fn(&ServerName) -> Option<PathBuf>,
     ) -> Result<Vec<Entry>, Invalid> {
         let Some(file) = self.read()? else { return Ok(Vec::new()) };
@@ -95,7 +96,7 @@ impl Project {
                 Ok((name, spec)) => match taken(name) {
                     None => entry(
                         Some(name.clone()),
-                        self.definition(reader, &file, original, name, spec).map(Arc::new),
+                        self.definition(validator, &file, original, name, spec).map(Arc::new),
                     ),
                     Some(other) => {
                         let problem = format!(
@@ -113,11 +114,11 @@ impl Project {
     }
 
     /// What it says of `name`, if it is there and right as a whole.
-    pub(super) fn find(&self, reader: &Reader, name: &ServerName) -> Option<Found> {
+    pub(super) fn find(&self, validator: &Validator, name: &ServerName) -> Option<Found> {
         let file = self.read().ok()??;
         file.import.servers.iter().find_map(|server| match &server.outcome {
             Ok((known, spec)) if known == name => {
-                let outcome = self.definition(reader, &file, &server.original, name, spec);
+                let outcome = self.definition(validator, &file, &server.original, name, spec);
                 Some(Found { resource: complete(name, spec), outcome })
             }
             _ => None,
@@ -163,7 +164,7 @@ impl Project {
 
     fn definition(
         &self,
-        reader: &Reader,
+        validator: &Validator,
         file: &File,
         original: &str,
         name: &ServerName,
@@ -171,7 +172,7 @@ impl Project {
     ) -> Result<Definition, Invalid> {
         // In flow style the value is written in full, also what is wrong with it.
         let text = yaml::emit::flow(&complete(name, spec));
-        let read = reader.read(Path::new(&format!("{name}.yaml")), text.as_bytes());
+        let read = validator.read(Path::new(&format!("{name}.yaml")), text.as_bytes());
         read.map_err(|mut invalid| {
             for mistake in &mut invalid.mistakes {
                 file.place(mistake, original);
@@ -248,6 +249,7 @@ mod tests {
 
     use super::*;
     use crate::environment::Environment;
+    use crate::mcpserver::Reader;
 
     #[test]
     fn the_nearest_file_up_to_the_root_of_the_repository_counts() {

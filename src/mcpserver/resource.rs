@@ -2,9 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::reader::{API_VERSION, KIND};
 use super::{ServerName, spec};
 use crate::yaml::emit;
+
+/// The version of the resource that is written.
+pub const API_VERSION: &str = "sidegate.dev/v1alpha1";
+
+/// The kind of the resource.
+pub const KIND: &str = "MCPServer";
 
 /// The keys of the resource itself, in the order in which they are written.
 const ENVELOPE: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];

@@ -6,8 +6,8 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::auth::{self, Auth};
+use super::context::Context;
 use super::definition::{Family, Isolation, Remote, Route, Stdio, Transport};
-use super::reader::Context;
 use super::{Definition, Secret, ServerName};
 use crate::yaml::{Fields, Value};
 

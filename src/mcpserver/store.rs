@@ -2,80 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use tracing::debug;
 
+use super::entry::{ContentHash, Entry, Scan, Unread};
 use super::overlay::Overlay;
-use super::reader::name_of;
+use super::validator::name_of;
 use super::{Definition, Invalid, Reader, ServerName};
 use crate::yaml::{self, FileError, Mistake};
-
-/// What is in a directory of definitions at one moment.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Scan {
-    /// One entry a file, sorted by path; behind them one for each server of the project's file.
-    pub entries: Vec<Entry>,
-    /// Set where it is not known what the project's file defines. Servers that it had defined are not gone.
-    pub unread: Option<Unread>,
-}
-
-/// A project's file that is there and wrong as a whole.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Unread {
-    /// What is wrong.
-    pub invalid: Invalid,
-    /// Whether the operator wants servers of the project to be suspended, where that is known.
-    pub intents: BTreeMap<ServerName, bool>,
-}
-
-/// One definition.
-///
-/// Two equal entries mean the same; whoever looks for changes compares entries, not hashes alone, since an outcome
-/// depends on other things as well (another file of the same name, say).
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Entry {
-    /// The file, in the directory as it was given.
-    pub path: PathBuf,
-    /// The name its stem gives; `None` when that is no server name.
-    pub name: Option<ServerName>,
-    /// The hash of its content; `None` when it could not be read whole.
-    pub hash: Option<ContentHash>,
-    /// The definition, or everything that is wrong.
-    pub outcome: Result<Arc<Definition>, Invalid>,
-    /// Whether the operator wants the server to be suspended, where that is kept beside the file: a definition says it
-    /// already, a file that is wrong cannot.
-    pub intent: Option<bool>,
-}
-
-/// The SHA-256 of a file's content. `Display` is lower-case hex.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ContentHash([u8; 32]);
-
-impl ContentHash {
-    /// The hash of `content`.
-    pub fn of(content: &[u8]) -> Self {
-        Self(Sha256::digest(content).into())
-    }
-}
-
-impl fmt::Display for ContentHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for ContentHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// Why a directory of definitions cannot be read. Neither means that definitions were deleted.
 #[derive(Debug, thiserror::Error)]
@@ -140,7 +77,7 @@ impl Reader {
                 let entry = entries.iter().find(|entry| entry.name.as_ref() == Some(name))?;
                 Some(entry.path.clone())
             };
-            let added = project.entries(self, file_of);
+            let added = project.entries(self.validator(), file_of);
             added.map(|mut added| entries.append(&mut added)).err()
         });
         let (of_directory, of_project) = entries.split_at_mut(of_directory);

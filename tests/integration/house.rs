@@ -1,10 +1,32 @@
-//! What the sources themselves promise: which parts know which, and how much is in one file.
+//! What the sources themselves promise: which parts know which, also within a part, and how much is in one file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// A file that is longer does more than one thing.
 const LONGEST_FILE: usize = 600;
+
+/// What knows who knows it in the aggregator: sessions have clients, and clients have sessions. Nobody else joins them.
+const SESSIONS_AND_CLIENTS: [&str; 18] = [
+    "asked",
+    "catalogue",
+    "client",
+    "elicitations",
+    "endpoint",
+    "exposure",
+    "family",
+    "ledger",
+    "link",
+    "observed",
+    "own",
+    "registry",
+    "relay",
+    "route",
+    "said",
+    "section",
+    "tasks",
+    "upstream",
+];
 
 fn sources() -> BTreeMap<PathBuf, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -63,6 +85,72 @@ fn parts_know_only_those_below_them() {
         wrong.extend(above.map(|name| format!("{}: {part} knows {name}", path.display())));
     }
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// The modules within a part, each with those of its siblings that it names: by `super`, by `crate`, or by a name that the
+/// part's root passes on. Tests may look at everything.
+fn modules_within(part: &str, sources: &BTreeMap<PathBuf, String>) -> BTreeMap<String, BTreeSet<String>> {
+    let within = sources.iter().filter_map(|(path, text)| Some((path.strip_prefix(part).ok()?, text)));
+    let within: Vec<_> = within.filter(|(path, _)| !path.ends_with("tests.rs")).collect();
+    let module =
+        |path: &Path| path.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+    let mut owners: BTreeMap<String, String> =
+        within.iter().map(|(path, _)| (module(path), module(path))).collect();
+    let is_root = |path: &Path| path == Path::new("mod.rs");
+    let (_, root) = within.iter().find(|(path, _)| is_root(path)).unwrap();
+    for (owner, names) in uses(root).filter_map(|used| used.split_once("::")) {
+        if owners.contains_key(owner) {
+            owners.extend(words(names).map(|name| (name.to_owned(), owner.to_owned())));
+        }
+    }
+    let mut modules: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (path, text) in within.iter().filter(|(path, _)| !is_root(path)) {
+        let depth = path.components().count() - usize::from(path.ends_with("mod.rs"));
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let code: String = lines.flat_map(|line| [line, "\n"]).collect();
+        let named = modules.entry(module(path)).or_default();
+        for root in [format!("crate::{part}::"), "super::".repeat(depth)] {
+            // What stands behind one `super` more is further above.
+            let places = code.match_indices(&root).filter(|(at, _)| !code[..*at].ends_with("super::"));
+            for rest in places.map(|(at, _)| &code[at + root.len()..]) {
+                let group = rest.strip_prefix('{').and_then(|group| group.split(';').next());
+                let names = words(group.unwrap_or(rest)).take(if group.is_some() { usize::MAX } else { 1 });
+                named.extend(names.filter_map(|name| owners.get(name)).cloned());
+            }
+        }
+        named.remove(&module(path));
+    }
+    modules
+}
+
+/// What the `use` declarations of a source say.
+fn uses(text: &str) -> impl Iterator<Item = &str> {
+    text.split("use ").skip(1).filter_map(|rest| rest.split(';').next())
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|character: char| character != '_' && !character.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+}
+
+/// Those that lead back to themselves.
+fn in_circles(modules: &BTreeMap<String, BTreeSet<String>>) -> Vec<&str> {
+    let leads_back = |start: &&String| {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![*start]);
+        while let Some(module) = next.pop() {
+            next.extend(modules.get(module).into_iter().flatten().filter(|used| seen.insert(*used)));
+        }
+        seen.contains(start)
+    };
+    modules.keys().filter(leads_back).map(String::as_str).collect()
+}
+
+#[test]
+fn modules_within_a_part_know_each_other_one_way() {
+    let sources = sources();
+    assert_eq!(in_circles(&modules_within("mcpserver", &sources)), [""; 0]);
+    assert_eq!(in_circles(&modules_within("aggregator", &sources)), SESSIONS_AND_CLIENTS);
 }
 
 #[test]
