@@ -69,6 +69,17 @@ impl Entry {
         let pieces = PerKind::from_fn(|kind| Arc::new(Piece::new(lead, kind, &member)));
         Self { member, pieces }
     }
+
+    /// Whether something of the member may be exposed as `key`, with names that begin with `lead`: what the other servers
+    /// have is not known here.
+    pub(super) fn may_give(&self, lead: &str, kind: Kind, key: &str) -> bool {
+        let kinds = match kind {
+            Kind::Resource | Kind::Template => &[Kind::Resource, Kind::Template][..],
+            Kind::Tool => &[Kind::Tool],
+            Kind::Prompt => &[Kind::Prompt],
+        };
+        kinds.iter().any(|kind| self.pieces[*kind].may_give(lead, *kind, key))
+    }
 }
 
 impl Default for Catalogue {
@@ -131,6 +142,11 @@ impl Catalogue {
     /// A URI that is listed, else one that a listed template gives, else any at all where only one server has
     /// resources: tools return links to resources that are not listed.
     pub fn resource<'u>(&self, uri: &'u str) -> Option<(&Arc<Link>, Cow<'u, str>)> {
+        self.listed_resource(uri).or_else(|| self.any_resource(uri))
+    }
+
+    /// As [`resource`](Self::resource), of what is listed, and of what a listed template gives.
+    pub(super) fn listed_resource<'u>(&self, uri: &'u str) -> Option<(&Arc<Link>, Cow<'u, str>)> {
         if let Some(target) = self.target(Kind::Resource, uri) {
             return Some((&target.link, Cow::Owned(target.key.to_string())));
         }
@@ -143,6 +159,11 @@ impl Catalogue {
                 }
             }
         }
+        None
+    }
+
+    /// As [`resource`](Self::resource), of what nobody lists.
+    pub(super) fn any_resource<'u>(&self, uri: &'u str) -> Option<(&Arc<Link>, Cow<'u, str>)> {
         let mut servers =
             self.servers.values().map(|entry| &entry.member).filter(|member| member.offer.has("resources"));
         match (servers.next(), servers.next()) {

@@ -24,6 +24,7 @@ use super::exposure::{self, MetaTools};
 use super::registry::Registry;
 use super::request::{ClientRequest, HttpContext};
 use super::scope::Scope;
+use super::standing::{Outlook, Standings};
 use crate::config::Exposure;
 use crate::mcpserver::ServerName;
 use crate::telemetry::calls::CallLog;
@@ -33,7 +34,7 @@ use crate::wire::rpc::{self, RpcError};
 use crate::wire::server::{Endpoint, Opened, Reply, RequestContext, SessionHandle};
 use crate::wire::version::ProtocolVersion;
 pub(super) use answer::Answer;
-use introduction::{introduce, not_connected};
+use introduction::introduce;
 
 /// How long a client that wants a single server waits for it to be connected.
 const FIRST_CONTACT: Duration = Duration::from_secs(5);
@@ -99,10 +100,22 @@ impl Aggregate {
     async fn wait_for(&self, server: &ServerName) -> Result<(), RpcError> {
         let mut catalogues = self.registry.subscribe();
         let connected = catalogues.wait_for(|catalogue| catalogue.server(server).is_some());
-        match tokio::time::timeout(FIRST_CONTACT, connected).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(not_connected(server)),
-        }
+        let mut standings = self.registry.standings().subscribe();
+        let is_hopeless = |standings: &Standings| {
+            let outlook = standings.get(server).map(|standing| standing.outlook);
+            matches!(outlook, Some(Outlook::Broken | Outlook::Resting))
+        };
+        let is_connected = tokio::select! {
+            biased;
+            connected = connected => connected.is_ok(),
+            _ = standings.wait_for(is_hopeless) => false,
+            () = tokio::time::sleep(FIRST_CONTACT) => false,
+        };
+        if is_connected { Ok(()) } else { Err(self.registry.not_connected(server)) }
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     pub(super) fn catalogue(&self) -> Arc<Catalogue> {
@@ -147,8 +160,10 @@ impl Endpoint for Aggregate {
             self.wait_for(server).await?;
         }
         let catalogue = self.catalogue();
-        let result =
-            format!(r#"{{"protocolVersion":"{version}",{}}}"#, introduce(&scope, exposure, &catalogue)?);
+        let result = format!(
+            r#"{{"protocolVersion":"{version}",{}}}"#,
+            introduce(&scope, exposure, &catalogue, &self.registry)?
+        );
         let meta = (exposure == Exposure::Meta).then(|| Arc::clone(&self.meta));
         let client = self.clients().enter(|number| {
             Client::new(number, scope, meta, handle.clone(), version, declared, &self.catalogue())

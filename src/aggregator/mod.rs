@@ -8,6 +8,7 @@
 //! | [`catalogue`] | what all servers offer at one time, as an immutable snapshot |
 //! | `section` | what they offer of one kind, made anew only where it has changed |
 //! | [`registry`] | which servers are in the catalogue; swaps snapshots |
+//! | [`standing`] | where servers stand, for clients who ask for one that cannot be called |
 //! | [`link`] | the way to one server, which outlives its sessions |
 //! | [`upstream`] | one session with one server |
 //! | [`exposure`] | which tools a client is shown: all, or a few that find and use the others |
@@ -57,6 +58,7 @@ mod route;
 mod said;
 pub mod scope;
 mod section;
+pub mod standing;
 mod subscriptions;
 mod tasks;
 mod template;

@@ -37,6 +37,13 @@ pub struct Candidate {
     is_listed: bool,
 }
 
+impl Candidate {
+    /// Whether this is a name that it may have.
+    pub fn may_be_called(&self, name: &str) -> bool {
+        *self.full == *name || self.short.as_deref() == Some(name)
+    }
+}
+
 /// What the `keys` of a server may be called, in the same order.
 ///
 /// A tool is called `<lead>_<prefix>_<tool>`; where its own name begins with the prefix already, that is not repeated,

@@ -23,7 +23,6 @@ use super::link::Link;
 use super::upstream::{ConnectError, Dialer, Introduction, Upstream};
 use crate::sync::lock;
 use crate::wire::message::Message;
-use crate::wire::rpc::RpcError;
 
 /// How clients get sessions of their own.
 pub struct Isolation {
@@ -147,6 +146,15 @@ impl OwnSessions {
     }
 }
 
+/// Why a client gets no session with a server.
+#[derive(Debug)]
+pub(super) enum NoSession {
+    /// The server has none for anybody.
+    NotConnected,
+    /// The server gives this client none of its own, and why, for the client.
+    Refused(String),
+}
+
 impl Link {
     /// What those who share the session that `client` uses have in common.
     pub(super) fn ledger_of(self: &Arc<Self>, client: &Arc<Client>) -> Arc<Ledger> {
@@ -168,16 +176,15 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// What the client gets as the answer.
+    /// There is none, and will be none soon.
     pub(super) async fn session_of(
         self: &Arc<Self>,
         client: &Arc<Client>,
-    ) -> Result<Arc<Upstream>, RpcError> {
+    ) -> Result<Arc<Upstream>, NoSession> {
         let server = self.server();
-        let unavailable = |why: String| RpcError::new(RpcError::UPSTREAM, why);
         // Also of use where clients have their own: a server that has no session for us has none for them.
         let Some(shared) = self.session().await else {
-            return Err(unavailable(format!("server {server} is not connected")));
+            return Err(NoSession::NotConnected);
         };
         let Some(isolation) = self.isolation() else { return Ok(shared) };
         let own = client.own.with(self, client, &isolation);
@@ -196,9 +203,9 @@ impl Link {
         let opened = isolation.dialer.tracker.spawn(self.own_sessions().track_future(opening)).await;
         match opened {
             Ok(Ok(upstream)) => Ok(upstream),
-            Ok(Err(why)) => Err(unavailable(format!("server {server} gives no session: {why}"))),
+            Ok(Err(why)) => Err(NoSession::Refused(format!("server {server} gives no session: {why}"))),
             // Its task cannot be awaited: the runtime ends.
-            Err(error) => Err(unavailable(error.to_string())),
+            Err(error) => Err(NoSession::Refused(error.to_string())),
         }
     }
 }

@@ -20,6 +20,7 @@ use super::client::Clients;
 use super::link::{Limits, Link};
 use super::local::LocalTools;
 use super::offer::{Item, Kind};
+use super::standing::Standings;
 use crate::mcpserver::ServerName;
 use crate::sync::lock;
 use crate::telemetry::calls::Subject;
@@ -30,20 +31,23 @@ use crate::wire::stream::Dropped;
 /// Holds what each server brings, and the catalogue made of it. Readers get whole snapshots.
 #[derive(Debug)]
 pub struct Registry {
-    lead: String,
+    pub(super) lead: String,
     clients: Arc<Clients>,
-    entered: Mutex<Entered>,
+    pub(super) entered: Mutex<Entered>,
     local: OnceLock<Arc<dyn LocalTools>>,
     catalogue: watch::Sender<Arc<Catalogue>>,
     /// Held by whoever makes a catalogue.
     made: tokio::sync::Mutex<Made>,
     unsent: Dropped,
+    standings: watch::Sender<Standings>,
 }
 
 /// What is to be in the catalogue.
 #[derive(Debug, Default)]
-struct Entered {
+pub(super) struct Entered {
     servers: BTreeMap<ServerName, Arc<Entry>>,
+    /// What was taken out of servers whose ways are not retired: they may come again.
+    pub(super) lost: BTreeMap<ServerName, Arc<Entry>>,
     local: Arc<[ByteString]>,
     /// Counts changes.
     revision: u64,
@@ -69,6 +73,7 @@ impl Registry {
             catalogue: watch::Sender::default(),
             made: tokio::sync::Mutex::default(),
             unsent: Dropped::default(),
+            standings: watch::Sender::default(),
         })
     }
 
@@ -100,6 +105,11 @@ impl Registry {
         self.unsent.total()
     }
 
+    /// Where all servers stand. Kept by whoever looks after them.
+    pub fn standings(&self) -> watch::Sender<Standings> {
+        self.standings.clone()
+    }
+
     /// Everyone who is connected.
     pub(super) fn clients(&self) -> &Arc<Clients> {
         &self.clients
@@ -115,6 +125,7 @@ impl Registry {
         let revision = self.enter(|entered| {
             let enters = !link.is_retired();
             if enters {
+                entered.lost.remove(&server);
                 entered.servers.insert(server, entry);
             }
             enters
@@ -126,12 +137,22 @@ impl Registry {
     /// there is fine.
     #[must_use = "nobody else may take it out of the catalogue"]
     pub fn withdraw(&self, link: &Arc<Link>) -> impl Future<Output = ()> + Send + use<'_> {
-        let revision = self.enter(|entered| match entered.servers.entry(link.server().clone()) {
-            Place::Occupied(entry) if Arc::ptr_eq(&entry.get().member.link, link) => {
-                entry.remove();
-                true
+        let is_of_link = |entry: &Arc<Entry>| Arc::ptr_eq(&entry.member.link, link);
+        let revision = self.enter(|entered| {
+            let server = link.server();
+            if link.is_retired() && entered.lost.get(server).is_some_and(is_of_link) {
+                entered.lost.remove(server);
             }
-            _ => false,
+            match entered.servers.entry(server.clone()) {
+                Place::Occupied(entry) if is_of_link(entry.get()) => {
+                    let entry = entry.remove();
+                    if !link.is_retired() {
+                        entered.lost.insert(server.clone(), entry);
+                    }
+                    true
+                }
+                _ => false,
+            }
         });
         self.settled(revision)
     }

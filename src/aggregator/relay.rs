@@ -12,6 +12,8 @@ use tracing::debug;
 use super::client::{Call, Client};
 use super::context::Outgoing;
 use super::observed;
+use super::own::NoSession;
+use super::registry::Registry;
 use super::request::{ClientRequest, Edit};
 use super::said::Origin;
 use super::upstream::Upstream;
@@ -38,6 +40,8 @@ pub(super) struct Relay<'r> {
     pub(super) observed: &'r Observed,
     /// The trace context that the server gets.
     pub(super) context: Outgoing,
+    /// Who knows where a server stands that cannot be called.
+    pub(super) registry: &'r Registry,
 }
 
 impl Relay<'_> {
@@ -58,6 +62,10 @@ impl Relay<'_> {
             let upstream = match cancelled.run_until_cancelled(session).await? {
                 Ok(upstream) => upstream,
                 Err(error) => {
+                    let error = match error {
+                        NoSession::NotConnected => self.registry.not_connected(server),
+                        NoSession::Refused(why) => RpcError::new(RpcError::UPSTREAM, why),
+                    };
                     self.observed.ends(Outcome::Failed(Failure::NotConnected), Some(&error.message));
                     return Some(Err(error));
                 }

@@ -6,6 +6,7 @@ use super::catalogue::{Catalogue, SharedTool, Target};
 use super::client::Client;
 use super::link::Link;
 use super::offer::Kind;
+use super::registry::Registry;
 use super::request::{ClientRequest, Edit};
 use super::scope::Scope;
 use super::tasks;
@@ -21,9 +22,6 @@ pub(super) struct Route {
     pub(super) own_uri: Option<String>,
 }
 
-/// The code of a resource that is not there (2025-11-25, server/resources, "Error Handling").
-const RESOURCE_NOT_FOUND: i32 = -32002;
-
 impl Route {
     /// The route of a request that is relayed.
     ///
@@ -34,22 +32,21 @@ impl Route {
         request: &ClientRequest<'_>,
         client: &Client,
         catalogue: &Catalogue,
+        registry: &Registry,
     ) -> Result<Self, RpcError> {
         if tasks::is_about_tasks(request.method) {
             return Ok(Self::unchanged(&tasks::link_of(client, request)?));
         }
         if let Scope::Server(server) = &client.scope {
-            let member = catalogue.server(server).ok_or_else(|| {
-                RpcError::new(RpcError::UPSTREAM, format!("server {server} is not connected"))
-            })?;
+            let member = catalogue.server(server).ok_or_else(|| registry.not_connected(server))?;
             return Ok(Self::unchanged(&member.link));
         }
         // Methods that are not known here are told apart by what they begin with.
         match request.method.split_once('/').map(|(subject, _)| subject) {
-            Some("tools") => Self::by_name(request, Kind::Tool, catalogue),
-            Some("prompts") => Self::by_name(request, Kind::Prompt, catalogue),
-            Some("resources") => Self::by_uri(request, request.uri, "uri", catalogue),
-            Some("completion") => Self::by_reference(request, catalogue),
+            Some("tools") => Self::by_name(request, Kind::Tool, catalogue, registry),
+            Some("prompts") => Self::by_name(request, Kind::Prompt, catalogue, registry),
+            Some("resources") => Self::by_uri(request, request.uri, "uri", catalogue, registry),
+            Some("completion") => Self::by_reference(request, catalogue, registry),
             _ => Err(not_found(request)),
         }
     }
@@ -62,7 +59,12 @@ impl Route {
         Self { link: Arc::clone(&target.link), edits: vec![edit], own_uri: None }
     }
 
-    fn by_name(request: &ClientRequest<'_>, kind: Kind, catalogue: &Catalogue) -> Result<Self, RpcError> {
+    fn by_name(
+        request: &ClientRequest<'_>,
+        kind: Kind,
+        catalogue: &Catalogue,
+        registry: &Registry,
+    ) -> Result<Self, RpcError> {
         let name = request.string("name", request.name)?;
         let raw = request.name.unwrap_or_default();
         if kind == Kind::Tool
@@ -72,11 +74,7 @@ impl Route {
         }
         match catalogue.target(kind, &name) {
             Some(target) => Ok(Self::to(target, request.replace(raw, &target.key))),
-            // The code that the specification gives for unknown tools (2025-11-25, server/tools, "Error Handling") and
-            // prompts (server/prompts).
-            None => {
-                Err(RpcError::new(RpcError::INVALID_PARAMS, format!("{} not found: {name}", kind.noun())))
-            }
+            None => Err(registry.not_found(kind, &name)),
         }
     }
 
@@ -103,6 +101,7 @@ impl Route {
         raw: Option<&str>,
         what: &str,
         catalogue: &Catalogue,
+        registry: &Registry,
     ) -> Result<Self, RpcError> {
         let Some(raw) = raw else {
             return Err(request.invalid(&format_args!("\"params.{what}\" is missing")));
@@ -115,9 +114,15 @@ impl Route {
             let own_uri = Some(target.key.to_string());
             return Ok(Self { own_uri, ..Self::to(target, request.replace(raw, &target.key)) });
         }
-        let Some((link, own)) = catalogue.resource(&uri) else {
-            return Err(RpcError::new(RESOURCE_NOT_FOUND, format!("resource not found: {uri}")));
-        };
+        let found = catalogue.listed_resource(&uri);
+        // Before a server is asked for what it has never listed.
+        if found.is_none()
+            && let Some(error) = registry.not_now(Kind::Resource, &uri)
+        {
+            return Err(error);
+        }
+        let found = found.or_else(|| catalogue.any_resource(&uri));
+        let (link, own) = found.ok_or_else(|| registry.not_found(Kind::Resource, &uri))?;
         if own == uri {
             return Ok(Self::unchanged(link));
         }
@@ -125,19 +130,22 @@ impl Route {
         Ok(Self { link: Arc::clone(link), edits, own_uri: Some(own.into_owned()) })
     }
 
-    fn by_reference(request: &ClientRequest<'_>, catalogue: &Catalogue) -> Result<Self, RpcError> {
+    fn by_reference(
+        request: &ClientRequest<'_>,
+        catalogue: &Catalogue,
+        registry: &Registry,
+    ) -> Result<Self, RpcError> {
         let reference = request.reference.ok_or_else(|| request.invalid(&"\"params.ref\" is missing"))?;
         let [name, uri] =
             json::members(reference, ["name", "uri"]).map_err(|error| request.invalid(&error))?;
         if uri.is_some() {
-            return Self::by_uri(request, uri, "ref.uri", catalogue);
+            return Self::by_uri(request, uri, "ref.uri", catalogue, registry);
         }
         let raw = name.ok_or_else(|| request.invalid(&"\"params.ref\" has neither a name nor a uri"))?;
         let name =
             json::string(raw).ok_or_else(|| request.invalid(&"\"params.ref.name\" is not a string"))?;
         let target = catalogue.target(Kind::Prompt, &name);
-        let target = target
-            .ok_or_else(|| RpcError::new(RpcError::INVALID_PARAMS, format!("prompt not found: {name}")))?;
+        let target = target.ok_or_else(|| registry.not_found(Kind::Prompt, &name))?;
         Ok(Self::to(target, request.replace(raw, &target.key)))
     }
 }

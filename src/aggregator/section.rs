@@ -46,6 +46,24 @@ impl Piece {
         self.items.is_empty() && self.family.is_none()
     }
 
+    /// Whether something of it may be exposed as `key`.
+    pub(super) fn may_give(&self, lead: &str, kind: Kind, key: &str) -> bool {
+        let own = match kind {
+            Kind::Tool | Kind::Prompt => key,
+            Kind::Resource | Kind::Template => key
+                .strip_prefix(self.server().as_str())
+                .and_then(|rest| rest.strip_prefix('+'))
+                .unwrap_or(key),
+        };
+        let is_shared = |item: &Item| {
+            let family = self.family.as_ref();
+            family.is_some_and(|family| naming::of_family(lead, family.name.as_str(), &item.key) == key)
+        };
+        let gives = |item: &Item| kind == Kind::Template && UriTemplate::parse(&item.key).matches(own, false);
+        self.candidates.iter().any(|candidate| candidate.may_be_called(own))
+            || self.items.iter().any(|item| is_shared(item) || gives(item))
+    }
+
     fn server(&self) -> &ServerName {
         self.link.server()
     }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::token::Token;
 use crate::admin::page::{self, Page};
 use crate::aggregator::endpoint::Aggregate;
+use crate::aggregator::registry::Registry;
 use crate::aggregator::scope::{ALL_PATH, Scope};
 use crate::error::chain;
 use crate::reconciler::{Front, Statuses};
@@ -22,6 +23,7 @@ pub(super) struct Surface {
     pub(super) token: Option<Arc<Token>>,
     pub(super) page: Arc<Page>,
     pub(super) statuses: watch::Receiver<Statuses>,
+    pub(super) registry: Arc<Registry>,
     pub(super) front: Arc<Front>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -49,12 +51,20 @@ impl Surface {
                 Some(refused) => refused,
                 None => self.metrics().await,
             },
-            path => text(
-                StatusCode::NOT_FOUND,
-                format!(
-                    "nothing at {path}; the MCP endpoint is {ALL_PATH}, that of one server alone {ALL_PATH}/<server>, the page {}\n",
-                    page::ROOT
-                ),
+            path => text(StatusCode::NOT_FOUND, format!("{}\n", self.nothing_at(path, request.headers()))),
+        }
+    }
+
+    /// What to say of a path at which nothing is.
+    fn nothing_at(&self, path: &str, headers: &HeaderMap) -> String {
+        match path.strip_prefix(ALL_PATH).and_then(|rest| rest.strip_prefix('/')) {
+            // The names of servers are for those who may ask for them.
+            Some(server) if !server.is_empty() && self.without_token(headers).is_none() => {
+                self.registry.no_server(server)
+            }
+            _ => format!(
+                "nothing at {path}; the MCP endpoint is {ALL_PATH}, that of one server alone {ALL_PATH}/<server>, the page {}",
+                page::ROOT
             ),
         }
     }

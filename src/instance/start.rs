@@ -247,7 +247,7 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
     let page = Page::new(PageOptions {
         port: address.port(),
         status: Box::new(move || status.status()),
-        registry,
+        registry: Arc::clone(&registry),
         aggregate: Arc::clone(&aggregate),
         operator,
         calls: Arc::clone(&calls),
@@ -264,6 +264,7 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
         token,
         page,
         statuses: reconciler.statuses(),
+        registry: Arc::clone(&registry),
         front: Arc::clone(gateways.front()),
         metrics: Arc::clone(&metrics),
     });

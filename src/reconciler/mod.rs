@@ -17,6 +17,7 @@
 //! | [`Retry`] | how tries slow down |
 //! | [`Operator`] | what an operator can ask for: start, stop, restart |
 //! | [`status`](ServerStatus) | what users see |
+//! | `told` | what clients are told of a server that cannot be called |
 //!
 //! Invariants: a directory that cannot be read changes nothing; a file that has become wrong does not stop the server
 //! that runs; a server is dialled only through a route that is in force; the route of a session stays until the session
@@ -34,6 +35,7 @@ mod operator;
 mod retry;
 mod route;
 mod status;
+mod told;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -112,10 +114,11 @@ impl Reconciler {
         registry: Arc<Registry>,
     ) -> Self {
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+        let board = Board::new(options.secrets.clone(), registry.standings());
         let shared = Arc::new(Shared {
             registry,
             bridge,
-            board: Board::new(options.secrets.clone()),
+            board,
             pool: options.pool.clone(),
             tracker: tracker.clone(),
             retry: options.retry,

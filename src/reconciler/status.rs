@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use crate::mcpserver::ServerName;
+use super::told;
+use crate::aggregator::standing::Standings;
+use crate::mcpserver::{Definition, ServerName};
 use crate::telemetry::secrets::Secrets;
 
 /// Where a server stands.
@@ -206,12 +208,25 @@ pub type Statuses = BTreeMap<ServerName, ServerStatus>;
 #[derive(Debug)]
 pub(super) struct Board {
     statuses: watch::Sender<Statuses>,
+    /// The same for clients. Changed while `statuses` is held, so that the two say the same.
+    standings: watch::Sender<Standings>,
     secrets: Secrets,
 }
 
 impl Board {
-    pub(super) fn new(secrets: Secrets) -> Self {
-        Self { statuses: watch::Sender::new(Statuses::new()), secrets }
+    pub(super) fn new(secrets: Secrets, standings: watch::Sender<Standings>) -> Self {
+        Self { statuses: watch::Sender::new(Statuses::new()), standings, secrets }
+    }
+
+    /// Writes down by which names clients may ask for a server.
+    pub(super) fn names(&self, definition: &Definition) {
+        let (server, prefixes) = (&definition.name, told::prefixes(definition));
+        self.standings.send_if_modified(|standings| {
+            let standing = standings.entry(server.clone()).or_insert_with(|| told::new(server));
+            let is_new = standing.prefixes != prefixes;
+            standing.prefixes = prefixes;
+            is_new
+        });
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Statuses> {
@@ -267,6 +282,12 @@ impl Board {
                 status.next_try = Some(now + retry_in);
                 status.last_error = Some(LastError { at: now, reason: reason.to_owned() });
             }
+            if changed {
+                self.standings.send_modify(|standings| {
+                    let standing = standings.entry(server.clone()).or_insert_with(|| told::new(server));
+                    told::tell(standing, server, &state);
+                });
+            }
             changed |= status.tools != tools;
             (status.state, status.tools) = (state, tools);
             changed
@@ -292,6 +313,7 @@ impl Board {
     pub(super) fn remove(&self, server: &ServerName) {
         self.statuses.send_if_modified(|statuses| {
             let known = statuses.remove(server).is_some();
+            self.standings.send_if_modified(|standings| standings.remove(server).is_some());
             if known {
                 info!(%server, "removed");
             }
@@ -326,7 +348,7 @@ mod tests {
 
     #[test]
     fn only_a_change_of_state_begins_a_new_time() {
-        let board = Board::new(Secrets::default());
+        let board = Board::new(Secrets::default(), watch::Sender::default());
         let server: ServerName = "a".parse().unwrap();
         let receiver = board.subscribe();
         board.set(&server, ServerState::Running, 1);
@@ -359,7 +381,7 @@ mod tests {
 
     #[test]
     fn an_error_is_remembered_and_a_next_try_is_not() {
-        let board = Board::new(Secrets::default());
+        let board = Board::new(Secrets::default(), watch::Sender::default());
         let server: ServerName = "a".parse().unwrap();
         let failed = |failures| ServerState::Failed {
             reason: "refused".to_owned(),
@@ -383,7 +405,7 @@ mod tests {
 
     #[test]
     fn nobody_is_woken_where_nothing_changed() {
-        let board = Board::new(Secrets::default());
+        let board = Board::new(Secrets::default(), watch::Sender::default());
         let server: ServerName = "a".parse().unwrap();
         board.set(&server, ServerState::Running, 1);
         let mut receiver = board.subscribe();

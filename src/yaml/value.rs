@@ -10,6 +10,7 @@ use serde_json::{Map, Number};
 use super::mistake::{Collector, Position, joined, shown};
 use super::node::{Kind, Node};
 use super::scalar::Resolved;
+use crate::similar::nearest;
 
 /// A node with its path. Each accessor returns `None` after noting what is wrong.
 #[derive(Clone)]
@@ -297,21 +298,6 @@ pub(super) fn child_path(parent: &str, key: &str) -> String {
 
 fn cut(text: &str) -> &str {
     text.get(..40).unwrap_or(text)
-}
-
-/// The one of `words` that `text` was probably meant to be.
-fn nearest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    const LONGEST: usize = 40;
-    if text.len() > LONGEST {
-        return None;
-    }
-    let plain = |word: &str| word.replace(['_', '-'], "").to_lowercase();
-    let text = plain(text);
-    words
-        .map(|word| (strsim::damerau_levenshtein(&text, &plain(word)), word))
-        .filter(|(distance, word)| *distance <= 2.min(word.len() / 3))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, word)| word)
 }
 
 #[cfg(test)]

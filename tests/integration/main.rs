@@ -2,6 +2,8 @@
 
 // Always so here, but Clippy's allowances for tests look for the attribute.
 #[cfg(test)]
+mod absent;
+#[cfg(test)]
 mod activation;
 #[cfg(test)]
 mod aggregate;

@@ -72,7 +72,8 @@ async fn a_process_is_stopped_for_good_and_started_again(
     assert_eq!(everything(&sidegate), []);
     assert_eq!(state(&sidegate, "near").await, "stopped");
     assert!(client.tool_names().await.iter().all(|name| name.starts_with("x_other_")));
-    assert_eq!(client.call("x_near_pid", json!({})).await.error()["message"], "tool not found: x_near_pid");
+    let told = "tool not found: x_near_pid; server near is stopped: `sidegate start near` starts it";
+    assert_eq!(client.call("x_near_pid", json!({})).await.error()["message"], told);
     assert_eq!(file(&sidegate, "near"), text.replace("spec:\n", "spec:\n  suspended: true\n"));
     assert_eq!(done(&sidegate, "stop", "near").await, "Service 'near' is already stopped");
     sidegate.stop().await;

@@ -125,7 +125,7 @@ impl Aggregate {
             let answer = rpc::result(request.id, &answer);
             return Some(Ok(self.with_call_id(request, observed, answer)));
         }
-        let route = match Route::of(request, client, &catalogue) {
+        let route = match Route::of(request, client, &catalogue, &self.registry) {
             Ok(route) => route,
             Err(error) => return Some(Err(error)),
         };
@@ -156,7 +156,8 @@ impl Aggregate {
         let call = &under_way.call;
         let _counted = InFlight::new(&self.in_flight);
         let context = context::outgoing(request, observed.trace(), self.calls.propagation());
-        let relay = Relay { request, edits: &route.edits, client, call, reply, observed, context };
+        let registry = &self.registry;
+        let relay = Relay { request, edits: &route.edits, client, call, reply, observed, context, registry };
         let answer = match relay.run().await? {
             Ok(answer) => answer,
             Err(error) => return Some(Err(error)),

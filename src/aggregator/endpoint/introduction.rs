@@ -3,10 +3,10 @@
 use bytestring::ByteString;
 
 use crate::aggregator::catalogue::Catalogue;
+use crate::aggregator::registry::Registry;
 use crate::aggregator::scope::Scope;
 use crate::aggregator::{exposure, tasks};
 use crate::config::Exposure;
-use crate::mcpserver::ServerName;
 use crate::wire::rpc::RpcError;
 
 /// What clients of all servers are promised, besides tools.
@@ -24,6 +24,7 @@ pub(super) fn introduce(
     scope: &Scope,
     exposure: Exposure,
     catalogue: &Catalogue,
+    registry: &Registry,
 ) -> Result<String, RpcError> {
     let (capabilities, info, instructions) = match scope {
         // Always all of them: servers come and go while the session lasts.
@@ -45,7 +46,7 @@ pub(super) fn introduce(
             )
         }
         Scope::Server(server) => {
-            let offer = &catalogue.server(server).ok_or_else(|| not_connected(server))?.offer;
+            let offer = &catalogue.server(server).ok_or_else(|| registry.not_connected(server))?.offer;
             let info = offer.server_info.clone();
             let unnamed = || format!(r#"{{"name":"{server}","version":""}}"#).into();
             (offer.capabilities_for_clients(), info.unwrap_or_else(unnamed), offer.instructions.clone())
@@ -57,8 +58,4 @@ pub(super) fn introduce(
         text.push_str(&instructions);
     }
     Ok(text)
-}
-
-pub(super) fn not_connected(server: &ServerName) -> RpcError {
-    RpcError::new(RpcError::UPSTREAM, format!("server {server} is not connected"))
 }

@@ -10,6 +10,7 @@ use super::entry::{Entry, entries};
 use super::rank;
 use super::tools::{MetaTool, Subject};
 use crate::aggregator::catalogue::Catalogue;
+use crate::aggregator::registry::Registry;
 use crate::glob::{Glob, InvalidGlob};
 use crate::wire::json;
 
@@ -69,6 +70,7 @@ pub(super) fn describe(
     tool: MetaTool,
     arguments: &Arguments<'_>,
     catalogue: &Catalogue,
+    registry: &Registry,
 ) -> Result<String, Refused> {
     let key = arguments.required(tool.subject.key())?;
     let entries = entries(catalogue, tool.subject);
@@ -76,12 +78,12 @@ pub(super) fn describe(
     let entry = entry.or_else(|| entries.iter().find(|entry| entry.gives(&key)));
     match entry {
         Some(entry) => Ok(result(entry.raw)),
-        None => Err(unknown(tool.subject, &key, entries)),
+        None => Err(unknown(tool.subject, &key, entries, registry)),
     }
 }
 
 /// There is nothing called `key`, but there may be something like it.
-pub(super) fn unknown(subject: Subject, key: &str, entries: Vec<Entry<'_>>) -> Refused {
+pub(super) fn unknown(subject: Subject, key: &str, entries: Vec<Entry<'_>>, registry: &Registry) -> Refused {
     let (noun, plural) = (subject.noun(), subject.plural());
     if subject == Subject::Tools && MetaTool::named(key).is_some() {
         return Refused(format!("{key} is not behind call_tool: call it itself"));
@@ -89,7 +91,14 @@ pub(super) fn unknown(subject: Subject, key: &str, entries: Vec<Entry<'_>>) -> R
     if key.len() > LONGEST_FILTER {
         return Refused(format!("there is no {noun} of a name with more than {LONGEST_FILTER} characters"));
     }
+    let kind = subject.kind();
+    if let Some(error) = registry.not_now(kind, key) {
+        return Refused(error.message);
+    }
     let mut why = format!("there is no {noun} {key:?}");
+    if let Some(perhaps) = registry.perhaps(kind, key) {
+        why.push_str(&format!("; {perhaps}"));
+    }
     let like_it = ranked(key, entries);
     if !like_it.is_empty() {
         let names: Vec<&str> = like_it.iter().take(LIKE_IT).map(|entry| &*entry.key).collect();

@@ -35,6 +35,7 @@ use self::tools::{Action, MetaTool};
 use super::catalogue::Catalogue;
 use super::client::Client;
 use super::endpoint::Aggregate;
+use super::registry::Registry;
 use super::request::ClientRequest;
 use super::scope::Scope;
 use crate::config::Exposure;
@@ -111,10 +112,13 @@ impl Aggregate {
             return self.answer_observed(client, request, reply).await;
         };
         if tool.action != Action::Use {
-            let found = || found(tool, request, &self.catalogue()).unwrap_or_else(|refused| refused.result());
+            let found = || {
+                found(tool, request, &self.catalogue(), self.registry())
+                    .unwrap_or_else(|refused| refused.result())
+            };
             return Some(Ok(self.answer_at_once(client, request, found)));
         }
-        let relayed = match relayed(tool, request, &self.catalogue()) {
+        let relayed = match relayed(tool, request, &self.catalogue(), self.registry()) {
             Ok(relayed) => relayed,
             Err(refused) => return Some(Ok(self.answer_at_once(client, request, || refused.result()))),
         };
@@ -141,17 +145,27 @@ fn called(client: &Client, request: &ClientRequest<'_>) -> Option<MetaTool> {
 }
 
 /// The result of a meta tool that looks for something.
-fn found(tool: MetaTool, request: &ClientRequest<'_>, catalogue: &Catalogue) -> Result<String, Refused> {
+fn found(
+    tool: MetaTool,
+    request: &ClientRequest<'_>,
+    catalogue: &Catalogue,
+    registry: &Registry,
+) -> Result<String, Refused> {
     let arguments = tool.read(request)?;
     match tool.action {
-        Action::Describe => find::describe(tool, &arguments, catalogue),
+        Action::Describe => find::describe(tool, &arguments, catalogue, registry),
         Action::List | Action::Filter | Action::Use => find::list(tool, &arguments, catalogue),
     }
 }
 
 /// The request that a meta tool stands for which uses something.
-fn relayed(tool: MetaTool, request: &ClientRequest<'_>, catalogue: &Catalogue) -> Result<Relayed, Refused> {
-    relayed::request(tool, &tool.read(request)?, request, catalogue)
+fn relayed(
+    tool: MetaTool,
+    request: &ClientRequest<'_>,
+    catalogue: &Catalogue,
+    registry: &Registry,
+) -> Result<Relayed, Refused> {
+    relayed::request(tool, &tool.read(request)?, request, catalogue, registry)
 }
 
 #[cfg(test)]

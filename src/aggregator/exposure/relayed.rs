@@ -12,6 +12,7 @@ use super::find;
 use super::tools::{MetaTool, Subject};
 use crate::aggregator::catalogue::Catalogue;
 use crate::aggregator::offer::Kind;
+use crate::aggregator::registry::Registry;
 use crate::aggregator::request::ClientRequest;
 use crate::wire::json;
 
@@ -45,6 +46,7 @@ pub(super) fn request(
     arguments: &Arguments<'_>,
     request: &ClientRequest<'_>,
     catalogue: &Catalogue,
+    registry: &Registry,
 ) -> Result<Relayed, Refused> {
     let subject = tool.subject;
     let key = arguments.required(subject.key())?;
@@ -52,14 +54,18 @@ pub(super) fn request(
         Subject::Tools => {
             catalogue.target(Kind::Tool, &key).is_some() || catalogue.shared_tool(&key).is_some()
         }
-        Subject::Resources => catalogue.resource(&key).is_some(),
+        Subject::Resources => {
+            catalogue.listed_resource(&key).is_some()
+                || (registry.not_now(Kind::Resource, &key).is_none()
+                    && catalogue.any_resource(&key).is_some())
+        }
         Subject::Prompts => catalogue.target(Kind::Prompt, &key).is_some(),
     };
     // Tools of our own are in the list only.
     if !is_known {
         let entries = entries(catalogue, subject);
         if subject != Subject::Tools || !entries.iter().any(|entry| entry.key == key) {
-            return Err(find::unknown(subject, &key, entries));
+            return Err(find::unknown(subject, &key, entries, registry));
         }
     }
     let raw_key = arguments.raw(subject.key()).unwrap_or_default();

@@ -64,6 +64,15 @@ impl Subject {
         }
     }
 
+    /// What one of them is asked for as.
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::Tools => Kind::Tool,
+            Self::Resources => Kind::Resource,
+            Self::Prompts => Kind::Prompt,
+        }
+    }
+
     /// What several are called.
     pub(super) fn plural(self) -> &'static str {
         match self {

@@ -54,6 +54,7 @@ impl Look {
             }
             match entry.outcome {
                 Ok(definition) => {
+                    self.shared.board.names(&definition);
                     let reach = reaches.get(&name).copied();
                     self.desire(&name, definition, reach).await;
                 }

@@ -333,7 +333,7 @@ pub(super) async fn requests() -> String {
         let response = RawResponse::read(http.send(method, body.to_owned(), headers).await).await;
         chapter.answered(when, &place, &request, &response);
     }
-    for path in ["/nothing", "/mcp/nobody"] {
+    for path in ["/nothing", "/mcp/nobody", "/mcp/clac"] {
         let elsewhere = Http::new(&sidegate.url().replace("/mcp", path));
         let response = RawResponse::read(elsewhere.post(ping, &[]).await).await;
         chapter.answered("another path", &place, &format!("POST {path}"), &response);
@@ -352,11 +352,27 @@ pub(super) async fn requests() -> String {
         chapter.said(when, &place, &format!("{method}\n{}", message.error()));
     }
     sidegate.kill().await;
+    let signs_in = Played::saying(ANSWERS[0].2).await;
     let place = place
         .definition("bad", &example("rude_server", &["dies-on-call"]))
-        .definition("refused", &remote("http://127.0.0.1:9/mcp"));
+        .definition("refused", &remote("http://127.0.0.1:9/mcp"))
+        .definition("rests", &with(built_in(), "suspended: true"))
+        .definition("signs-in", &remote(&signs_in.url()))
+        .definition("wrong", &spec("{type: stdio, comand: a}"))
+        .definition("later", &spec("{type: streamable-http, url: 'http://h/', auth: {type: oauth}}"));
     let sidegate = place.clone().wait_for_servers().start().await;
     let client = McpClient::connect(sidegate.url()).await;
+    for (when, method, params) in [
+        ("a tool of a server that has failed", "tools/call", json!({"name": "x_refused_search"})),
+        ("of one that is stopped", "tools/call", json!({"name": "x_rests_calculate"})),
+        ("of one that wants a token", "tools/call", json!({"name": "x_signs-in_search"})),
+        ("of one whose definition is wrong", "tools/call", json!({"name": "x_wrong_search"})),
+        ("of one that this version cannot do", "prompts/get", json!({"name": "x_later_review"})),
+        ("a resource that may be anybody's", "resources/read", json!({"uri": "file:///notes"})),
+    ] {
+        let message = client.request(method, params).await;
+        chapter.said(when, &place, &format!("{method}\n{}", message.error()));
+    }
     let message = client.call("x_bad_poke", json!({})).await;
     chapter.said(
         "a server that ends in the middle of a call",

@@ -165,6 +165,10 @@ const TEXTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "A server that was there, is lost and does not come again: tests/integration/absent.rs.",
+        &["{} {} cannot be used now: {}"],
+    ),
+    (
         "It takes a signal or a limit of many seconds: tests/integration/shutdown.rs, run.rs and logging.rs.",
         &[
             "interrupted by {}",
