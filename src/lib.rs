@@ -34,6 +34,7 @@
 //! | [`glob`] | patterns for names | whose names they are |
 //! | `tls` | TLS as a client, by the certificates of the system | who is dialled |
 //! | `yaml` | YAML with the place of every value, and edits that leave the rest as it is | what the values mean |
+//! | [`redact`] | texts without what looks like a secret | what is known to be one |
 //! | `similar` | which word was probably meant | what it is the name of |
 //! | `stamp` | telling that a file has changed without reading it | which file it is |
 //! | [`error`] | errors as text | |
@@ -83,6 +84,7 @@ pub mod outbound;
 mod own_wakes;
 pub mod ports;
 pub mod reconciler;
+pub mod redact;
 mod similar;
 mod stamp;
 pub mod subprocess;

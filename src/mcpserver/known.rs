@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::definition::{Definition, Remote, Stdio, Transport};
 use super::entry::Entry;
 use super::name::ServerName;
-use super::redact::{SecretNames, in_url};
+use super::redact::{SecretNames, in_url, is_header_option};
 use super::secret::Secret;
 use crate::environment::Environment;
 
@@ -39,7 +39,7 @@ const PUBLIC_VARIABLES: [&str; 16] = [
 pub const PUBLIC_VALUES: [&str; 3] = ["localhost", "127.0.0.1", "sidegate"];
 
 /// What policies say of a key besides the key itself, as in `apiKey: {mode: optional, keys: [{key: …, metadata: …}]}`.
-const ABOUT_KEYS: [&str; 4] = ["mode", "file", "location", "metadata"];
+pub(super) const ABOUT_KEYS: [&str; 4] = ["mode", "file", "location", "metadata"];
 
 impl Definition {
     /// The values of this definition that nobody may see, in any text:
@@ -125,11 +125,6 @@ impl SecretNames {
         named.filter(|value| !is_public(value, environment)).collect()
     }
 
-    /// Whether `name` says that `value` is a secret. `UV_KEYRING_PROVIDER` and `allowHeaders` do so only if it is no word.
-    fn says(&self, name: &str, value: &str) -> bool {
-        self.is_secret(name) || (self.contains(name) && !is_word(value))
-    }
-
     fn collect(&self, map: &Map<String, Value>, all: bool, found: &mut Vec<String>) {
         for (name, value) in map {
             match value {
@@ -194,12 +189,16 @@ fn named_in_stdio(stdio: &Stdio, names: &SecretNames, environment: &Environment,
         let is_option = argument.starts_with('-');
         if let Some(name) = option.take()
             && !is_option
-            && names.says(name, argument)
         {
-            found.push(argument.clone());
+            if names.says(name, argument) {
+                found.push(argument.clone());
+            } else if is_header_option(name) {
+                named_in_header(argument, names, found);
+            }
         }
         match argument.split_once('=') {
             Some((name, value)) if names.says(name, value) => found.push(value.to_owned()),
+            Some((name, value)) if is_header_option(name) => named_in_header(value, names, found),
             Some(_) => {}
             None => option = is_option.then_some(argument.as_str()),
         }
@@ -208,6 +207,15 @@ fn named_in_stdio(stdio: &Stdio, names: &SecretNames, environment: &Environment,
         name.to_str().is_some_and(|name| stdio.inherit_env.iter().any(|pattern| pattern.matches(name)))
     });
     found.extend(names.values_of(inherited, environment).into_iter().map(str::to_owned));
+}
+
+/// Of `Name: value` as an argument.
+fn named_in_header(text: &str, names: &SecretNames, found: &mut Vec<String>) {
+    if let Some((name, value)) = text.split_once(':')
+        && (names.is_secret_header(name) || names.says(name, value))
+    {
+        found.extend(parts_of_header(name, value.trim()));
+    }
 }
 
 fn named_in_remote(remote: &Remote, names: &SecretNames, found: &mut Vec<String>) {
@@ -236,6 +244,7 @@ mod tests {
     #[case::public("type: stdio, command: x, env: {TIME: \"${TZ}\"}", &[])]
     #[case::by_name("type: stdio, command: x, env: {A_KEY: one, N: no}, args: [--token, two, --secret=three, --zone=no]", &["one", "three", "two"])]
     #[case::options_without_value("type: stdio, command: x, args: [--token, --zone, no]", &[])]
+    #[case::headers_as_arguments("type: stdio, command: x, args: [--header, \"Authorization: Bearer one\", \"--header=X-Api-Key:two\", -H, \"X-Team: no\"]", &["Bearer one", "one", "two"])]
     #[case::inherited("type: stdio, command: x, inheritEnv: [TOK*, T*]", &["hunter22"])]
     #[case::in_headers("type: sse, url: \"http://h/\", headers: {X-Team: \"${TOKEN}\", X-Other: no}", &["hunter22"])]
     #[case::authorization("type: sse, url: \"http://h/\", headers: {Authorization: Bearer one}", &["Bearer one", "one"])]

@@ -8,7 +8,6 @@
 //! | `lifecycle` | the spans of what goes on besides calls, and what belongs to what |
 //! | `logging` | the log on stderr, and what of `tracing` is exported; for the binary |
 //! | [`metrics`] | what is counted and measured, for Prometheus and OTLP |
-//! | [`redact`] | texts without what looks like a secret |
 //! | [`sampler`] | which traces are recorded |
 //! | [`secrets`] | what is known to be secret, and texts without it |
 //! | [`trace_context`] | W3C Trace Context: ids, and the text of a `traceparent` |
@@ -21,7 +20,6 @@ pub mod export;
 mod lifecycle;
 mod logging;
 pub mod metrics;
-pub mod redact;
 pub mod sampler;
 pub mod secrets;
 pub mod trace_context;

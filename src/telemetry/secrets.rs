@@ -24,8 +24,8 @@ use arc_swap::ArcSwapOption;
 use tracing::error;
 use url::form_urlencoded;
 
-use super::redact::{suspicious, without};
 use crate::mcpserver::{PUBLIC_VALUES, SHORTEST_SECRET, Secret, in_url};
+use crate::redact::{suspicious, without};
 use crate::subprocess::LineFilter;
 use crate::sync::lock;
 

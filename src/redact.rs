@@ -1,4 +1,4 @@
-//! Texts without what looks like a secret. [`Secrets`](super::secrets::Secrets) hides what is known to be one besides.
+//! Texts without what looks like a secret. [`Secrets`](crate::telemetry::secrets::Secrets) hides what is known to be one besides.
 //!
 //! Hidden are, wherever they stand: user and password, and the values of the query, of a URL; what follows `Bearer` and
 //! `Basic`; JSON web tokens; the values of names that say that they are secret, in `name=value`, in JSON and in headers.
@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::mcpserver::HIDDEN;
+/// Stands where a secret was.
+pub const HIDDEN: &str = "***";
 
 /// What names of secrets end with, in lower case.
 const SECRET_NAMES: [&str; 11] = [
@@ -38,7 +39,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
 }
 
 /// Where `text` looks like a secret.
-pub(super) fn suspicious(text: &str, hidden: &mut Vec<Range<usize>>) {
+pub(crate) fn suspicious(text: &str, hidden: &mut Vec<Range<usize>>) {
     url_parts(text, hidden);
     schemes(text, hidden);
     web_tokens(text, hidden);
@@ -46,7 +47,7 @@ pub(super) fn suspicious(text: &str, hidden: &mut Vec<Range<usize>>) {
 }
 
 /// `text` with `***` in the place of each part that is `hidden`; these may overlap.
-pub(super) fn without(text: &str, mut hidden: Vec<Range<usize>>) -> Cow<'_, str> {
+pub(crate) fn without(text: &str, mut hidden: Vec<Range<usize>>) -> Cow<'_, str> {
     hidden.retain(|range| !range.is_empty() && &text[range.clone()] != HIDDEN);
     if hidden.is_empty() {
         return Cow::Borrowed(text);
