@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use sidegate::config::variables::UnknownVariable;
 use sidegate::config::{GatewayMode, GatewayVersion, Overrides, Settings, listen_address};
 use sidegate::environment::Environment;
 use sidegate::instance::{DefinitionsFrom, InstanceOptions, Network, StartError};
@@ -12,7 +13,7 @@ use sidegate::telemetry::{Hush, LogFormat, init_logging};
 use url::Url;
 
 use super::control::InstanceSelector;
-use super::output::Voice;
+use super::output::{Voice, say_error};
 use super::progress::progress;
 use super::{ConfigDir, Exit, Failure, OutputFormat};
 
@@ -98,7 +99,12 @@ impl InstanceArguments {
         environment: &Environment,
         hush: &Hush,
     ) -> Result<Telemetry, Failure> {
-        let settings = self.settings(ephemeral, environment)?.telemetry;
+        let unknown = UnknownVariable::all(environment);
+        let settings = self.settings(ephemeral, environment).inspect_err(|_| {
+            // Nothing is logged yet, and one of them may be why.
+            unknown.iter().for_each(|unknown| say_error(&format!("warning: {unknown}")));
+        })?;
+        let settings = settings.telemetry;
         let telemetry = Telemetry::start(&settings, environment)
             .map_err(|error| start_failure(StartError::Export(error)))?;
         let format = match self.log_format {
@@ -107,6 +113,9 @@ impl InstanceArguments {
         };
         init_logging(format, default, environment, &telemetry, hush);
         telemetry.warn();
+        for unknown in unknown {
+            tracing::warn!("{unknown}");
+        }
         Ok(telemetry)
     }
 

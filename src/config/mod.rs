@@ -4,7 +4,7 @@
 //! checked, also where a higher one wins, and all mistakes are reported at once.
 //!
 //! Invariants: a [`Settings`] that exists is valid; the names of keys, variables and flags are in [`keys`] and nowhere
-//! else; the environment is an argument.
+//! else, and with them [`variables`] has all that are ours; the environment is an argument.
 //!
 //! Knows nothing of what the settings do.
 
@@ -16,6 +16,7 @@ mod schema;
 mod setting;
 mod settings;
 mod values;
+pub mod variables;
 mod words;
 
 pub use error::{ConfigError, ConfigMistake, Place};

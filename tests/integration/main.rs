@@ -110,4 +110,6 @@ mod swap;
 #[cfg(test)]
 mod tracing;
 #[cfg(test)]
+mod variables;
+#[cfg(test)]
 mod watching;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use sidegate::config::keys::FILE_NAME;
+use sidegate::config::variables::UnknownVariable;
 use sidegate::config::{Described, Origin};
 use sidegate::environment::Environment;
 
@@ -50,6 +51,9 @@ pub(super) fn run(arguments: &ShowArguments, environment: &Environment) -> Resul
                 false => format!("\nThere is no {whole}; none is needed."),
             });
         }
+    }
+    for unknown in UnknownVariable::all(environment) {
+        say_error(&format!("warning: {unknown}"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,8 +1,9 @@
-//! Variables that are set here and that stdio servers do not see.
+//! Variables that are set here: those that look like ours and are none, and those that stdio servers do not see.
 
 use std::sync::Arc;
 
 use sidegate::bridge::inherited_environment;
+use sidegate::config::variables::UnknownVariable;
 use sidegate::environment::Environment;
 use sidegate::mcpserver::{Definition, SecretNames, Transport};
 
@@ -40,6 +41,14 @@ const OF_THE_SHELL: &[&str] = &[
 ];
 const OF_THE_SHELL_BEGIN: &[&str] =
     &["SIDEGATE_", "HIST", "BASH_", "ZSH_", "SSH_", "CARGO", "RUST", "VTE_", "GNOME_", "DBUS_"];
+
+/// What looks like a variable of ours and is none.
+pub(super) fn misspelt(environment: &Environment) -> impl Iterator<Item = Finding> {
+    UnknownVariable::all(environment).into_iter().map(|unknown| {
+        let message = format!("{} is set, and is none of Sidegate's variables", unknown.name);
+        Finding::warning("environment", message, unknown.advice())
+    })
+}
 
 /// The names, never the values, of what no stdio server gets.
 pub(super) fn passed_on(definitions: &[Arc<Definition>], environment: &Environment) -> Option<Finding> {

@@ -146,6 +146,7 @@ async fn examine(arguments: &DoctorArguments, environment: &Environment) -> Resu
         findings.extend(running::others(&settings.runtime_dir.value).await);
         findings.extend(gateway::binary(settings, arguments.instance.offline(), environment).await);
     }
+    findings.extend(environment::misspelt(environment));
     let definitions = servers::definitions(&config_dir, environment)?;
     findings.extend(definitions.findings);
     findings.extend(servers::commands(&definitions.valid, environment));

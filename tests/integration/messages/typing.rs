@@ -87,13 +87,11 @@ pub(super) async fn settings() -> String {
     chapter.shell("a variable of a definition is not UTF-8", &unreadable, &bad("BAD")).await;
     let bad = bad("SIDEGATE_DRAIN").replace("validate", "serve");
     chapter.shell("a variable is not UTF-8", &unreadable, &bad).await;
-    chapter
-        .command(
-            "a name is nearly that of a variable",
-            &place_with("SIDEGATE_GATEWAY_MOD", "embedded"),
-            &["validate"],
-        )
-        .await;
+    let unknown = place_with("SIDEGATE_GATEWAY_MOD", "embedded").env("SIDEGATE_PORT", "1");
+    let ended = unknown.clone().start().await.kill().await;
+    chapter.logged("a name is nearly that of a variable", &unknown, &ended.stderr, "SIDEGATE_GATEWAY_MOD");
+    chapter.logged("a name is not that of a variable", &unknown, &ended.stderr, "SIDEGATE_PORT");
+    chapter.command("nearly, and nothing starts", &unknown.env("SIDEGATE_DRAIN", "10"), &["serve"]).await;
     chapter
         .command("it has no gateway elsewhere", &place_with("SIDEGATE_GATEWAY_MODE", "external"), &["serve"])
         .await;
