@@ -19,10 +19,11 @@ use super::{ConfigDir, Exit, Failure, OutputFormat};
 )]
 #[command(after_help = "Examples:
   sidegate add time -- uvx mcp-server-time
-  sidegate add docs --url https://docs.example.com/mcp --header 'Authorization=Bearer ${DOCS_TOKEN}'
+  sidegate add docs --url https://docs.example.com/mcp \\
+    --header 'Authorization=Bearer ${DOCS_TOKEN}'
 
-${VAR} and ${VAR:-default} are put in when the definition is read, $$ is a dollar.
-A definition that is there is never overwritten.
+${VAR} and ${VAR:-default} are put in when the definition is read, $$ is a
+dollar. A definition that is there is never overwritten.
 
 Exit codes: 0 added, 1 failed, 2 wrong usage, 3 it would be no definition.")]
 pub(super) struct AddArguments {

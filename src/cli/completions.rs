@@ -10,7 +10,8 @@ use super::{Arguments, Exit, Failure};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  sidegate completions bash > ~/.local/share/bash-completion/completions/sidegate
+  sidegate completions bash \\
+    > ~/.local/share/bash-completion/completions/sidegate
   sidegate completions zsh > \"${fpath[1]}/_sidegate\"
   sidegate completions fish > ~/.config/fish/completions/sidegate.fish")]
 pub(super) struct CompletionsArguments {

@@ -17,10 +17,11 @@ use super::{Exit, Failure, OutputFormat};
 #[command(after_help = "Example:
   sidegate explain 0af7651916cd43dd8448eb211c80319c
 
-The id of a call is in the _meta of its result, as sidegate.dev/callId; it is the id of its trace. The last
-1024 calls are remembered.
+The id of a call is in the _meta of its result, as sidegate.dev/callId; it is
+the id of its trace. The last 1024 calls are remembered.
 
-Exit codes: 0 it is known, 1 it is not known or something failed, 2 it is no id, 5 no instance runs.")]
+Exit codes: 0 it is known, 1 it is not known or something failed, 2 it is no id,
+5 no instance runs.")]
 pub(super) struct ExplainArguments {
     /// The id of the call
     #[arg(value_name = "CALL_ID")]

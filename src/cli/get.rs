@@ -21,8 +21,8 @@ use super::{Exit, Failure, OutputFormat};
 
 Values that may be secret are shown as ***.
 
-Exit codes: 0 shown, 1 there is no such server, 3 its file is wrong, 5 no instance runs in the runtime directory that
-was named.")]
+Exit codes: 0 shown, 1 there is no such server, 3 its file is wrong, 5 no
+instance runs in the runtime directory that was named.")]
 pub(super) struct GetArguments {
     /// The server
     name: String,

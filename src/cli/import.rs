@@ -17,8 +17,9 @@ use super::{ConfigDir, Exit, Failure, OutputFormat};
   sidegate import .mcp.json --dry-run
   sidegate import ~/.config/Claude/claude_desktop_config.json
 
-Reads the files of Claude Code, Claude Desktop, VS Code and Cursor. Nothing is run, and the file
-stays as it is. A server is carried over whole or not at all; what needs attention is said on stderr.
+Reads the files of Claude Code, Claude Desktop, VS Code and Cursor. Nothing is
+run, and the file stays as it is. A server is carried over whole or not at all;
+what needs attention is said on stderr.
 
 Exit codes: 0 all servers are defined now, 1 one or more are not, 2 wrong usage.")]
 pub(super) struct ImportArguments {

@@ -20,9 +20,11 @@ const NOT_RUNNING: &str = "not_running";
   sidegate list
   sidegate list --output json
 
-Without a running instance the servers are those of the definition files, and none of them runs.
+Without a running instance the servers are those of the definition files, and
+none of them runs.
 
-Exit codes: 0 listed, 1 failed, 5 no instance runs in the runtime directory that was named.")]
+Exit codes: 0 listed, 1 failed, 5 no instance runs in the runtime directory that
+was named.")]
 pub(super) struct ListArguments {
     #[command(flatten)]
     instance: InstanceSelector,

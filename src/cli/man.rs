@@ -12,7 +12,8 @@ use super::{Arguments, Exit, Failure};
 #[command(after_help = "Example:
   sidegate man ~/.local/share/man/man1
 
-A page for each command: sidegate.1, sidegate-serve.1 and so on. Pages that are there are replaced.")]
+A page for each command: sidegate.1, sidegate-serve.1 and so on. Pages that are
+there are replaced.")]
 pub(super) struct ManArguments {
     /// Where to write them; made where it is not there
     directory: PathBuf,

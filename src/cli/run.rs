@@ -30,11 +30,12 @@ const GRACE: Duration = Duration::from_secs(5);
 #[command(after_help = "Example:
   sidegate run -- pytest tests/
 
-The command finds the endpoint in SIDEGATE_URL and the runtime directory in SIDEGATE_INSTANCE. It starts when every
-server has succeeded or failed once. Port and runtime directory are random, and nothing is left behind.
+The command finds the endpoint in SIDEGATE_URL and the runtime directory in
+SIDEGATE_INSTANCE. It starts when every server has succeeded or failed once.
+Port and runtime directory are random, and nothing is left behind.
 
-Exit codes: the command's own; 128 and the number of the signal that ended it; 127 command not found,
-126 not executable; 125 sidegate itself failed.")]
+Exit codes: the command's own; 128 and the number of the signal that ended it;
+127 command not found, 126 not executable; 125 sidegate itself failed.")]
 pub(super) struct RunArguments {
     #[command(flatten)]
     instance: InstanceArguments,

@@ -28,14 +28,16 @@ const SETTLE_FOR_TABLE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  sidegate serve                              serve ~/.config/sidegate/mcpservers/*.yaml
-  sidegate serve --listen 127.0.0.1:0         on any free port
-  sidegate serve --ephemeral --output json    for a test: random port, nothing is left behind
+  sidegate serve                            serve ~/.config/sidegate/mcpservers
+  sidegate serve --listen 127.0.0.1:0       on any free port
+  sidegate serve --ephemeral --output json  for a test: nothing is left behind
 
-A listening socket that a service manager passes (LISTEN_FDS, as systemd does) is served in place of
-one at --listen. SIGHUP takes gateway settings over, where there was no terminal at start.
+A listening socket that a service manager passes (LISTEN_FDS, as systemd does)
+is served in place of one at --listen. SIGHUP takes gateway settings over, where
+there was no terminal at start.
 
-Exit codes: 0 stopped, 1 failed, 2 wrong arguments or settings, 4 no gateway, 130 interrupted.")]
+Exit codes: 0 stopped, 1 failed, 2 wrong arguments or settings, 4 no gateway,
+130 interrupted.")]
 pub(super) struct ServeArguments {
     #[command(flatten)]
     instance: InstanceArguments,

@@ -39,21 +39,22 @@ const CHUNK: usize = 64 << 10;
 #[command(after_help = "Example, as clients have it in their settings:
   {\"mcpServers\": {\"sidegate\": {\"command\": \"sidegate\", \"args\": [\"stdio\"]}}}
 
-Where an instance of this configuration directory runs, it serves that one; the options of an
-instance do not count then. Where none runs, and with --project, it starts one of its own, on a
-random port, which ends with it; nothing is left behind. Nothing is downloaded unless
---gateway agentgateway asks for it. An instance that --runtime-dir or SIDEGATE_INSTANCE names must
-run.
+Where an instance of this configuration directory runs, it serves that one; the
+options of an instance do not count then. Where none runs, and with --project,
+it starts one of its own, on a random port, which ends with it; nothing is left
+behind. Nothing is downloaded unless --gateway agentgateway asks for it. An
+instance that --runtime-dir or SIDEGATE_INSTANCE names must run.
 
-It ends with stdin, when nobody reads stdout any more, or at SIGTERM; calls that are under way have
-the drain time. Where the instance that it serves goes away it ends with code 1, and whoever started
-it starts it again.
+It ends with stdin, when nobody reads stdout any more, or at SIGTERM; calls that
+are under way have the drain time. Where the instance that it serves goes away
+it ends with code 1, and whoever started it starts it again.
 
-With --exposure meta this client sees a few tools that find and call all others, whatever the
-instance shows to others.
+With --exposure meta this client sees a few tools that find and call all others,
+whatever the instance shows to others.
 
-Exit codes: 0 ended, 1 failed or the instance has gone, 2 wrong arguments or settings, 4 no gateway,
-5 the instance that was named does not run, 130 interrupted.")]
+Exit codes: 0 ended, 1 failed or the instance has gone, 2 wrong arguments or
+settings, 4 no gateway, 5 the instance that was named does not run, 130
+interrupted.")]
 pub(super) struct StdioArguments {
     /// How tools are shown to this client: direct or meta [default: as the instance shows them]
     #[arg(long, value_name = "HOW")]

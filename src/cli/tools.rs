@@ -23,7 +23,8 @@ use super::{Exit, Failure, OutputFormat};
 
 In a pattern * stands for any text, ? for one character, [a-c] for one of some.
 
-Exit codes: 0 listed, 1 failed or there is no such tool, 2 the pattern is wrong, 5 no instance runs.")]
+Exit codes: 0 listed, 1 failed or there is no such tool, 2 the pattern is wrong,
+5 no instance runs.")]
 pub(super) struct ToolsArguments {
     /// Which tools, by their exposed names [default: all]
     glob: Option<Glob>,

@@ -23,10 +23,12 @@ use super::{Exit, Failure, OutputFormat};
   sidegate call x_time_now --json '{\"zone\": \"Europe/Berlin\"}'
   echo '{\"zone\": \"UTC\"}' | sidegate call x_time_now --json -
 
-A value of --arg is read as the type that the tool asks for: a text as it is, numbers, true and false, everything else
-as JSON. `sidegate tools TOOL` shows a tool's arguments. Ctrl-C cancels the call.
+A value of --arg is read as the type that the tool asks for: a text as it is,
+numbers, true and false, everything else as JSON. `sidegate tools TOOL` shows a
+tool's arguments. Ctrl-C cancels the call.
 
-Exit codes: 0 called, 1 the tool or the call failed, 2 wrong arguments, 5 no instance runs, 130 cancelled.")]
+Exit codes: 0 called, 1 the tool or the call failed, 2 wrong arguments, 5 no
+instance runs, 130 cancelled.")]
 pub(super) struct CallArguments {
     /// The tool, by its exposed name
     tool: String,

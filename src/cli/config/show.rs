@@ -18,7 +18,8 @@ use super::super::{Failure, OutputFormat};
   sidegate config show
   sidegate config show --listen 127.0.0.1:0 --output json
 
-The options are those of `sidegate serve`. Values that may be secret are shown as ***.
+The options are those of `sidegate serve`. Values that may be secret are shown
+as ***.
 
 Exit codes: 0 shown, 1 failed, 2 the settings are wrong.")]
 pub(in super::super) struct ShowArguments {

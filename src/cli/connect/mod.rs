@@ -22,18 +22,21 @@ use super::{Exit, Failure, OutputFormat};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  sidegate connect claude                     show what Claude Code has to be told
-  sidegate connect cursor --write             write it into ~/.cursor/mcp.json
+  sidegate connect claude           show what Claude Code has to be told
+  sidegate connect cursor --write   write it into ~/.cursor/mcp.json
   sidegate connect vscode --write --scope project
-  sidegate connect zed --stdio                a command to start, in place of an address
+  sidegate connect zed --stdio      a command to start, in place of an address
 
-The address is that of the instance that runs, else the one where `sidegate serve` would listen. With a token it is told
-the token; with --stdio it starts `sidegate stdio`, which reads the token by itself.
+The address is that of the instance that runs, else the one where `sidegate
+serve` would listen. With a token it is told the token; with --stdio it starts
+`sidegate stdio`, which reads the token by itself.
 
---write changes this one entry of the file and nothing else, comments included, and keeps the old file beside it as
-FILE.bak. A file in which that cannot be done is left alone.
+--write changes this one entry of the file and nothing else, comments included,
+and keeps the old file beside it as FILE.bak. A file in which that cannot be
+done is left alone.
 
-Exit codes: 0 shown, written, or there already; 1 failed or the file is left alone; 2 wrong usage.")]
+Exit codes: 0 shown, written, or there already; 1 failed or the file is left
+alone; 2 wrong usage.")]
 pub(super) struct ConnectArguments {
     /// The client
     #[arg(value_enum)]

@@ -29,7 +29,8 @@ use super::{Exit, Failure, OutputFormat};
   sidegate doctor
   sidegate doctor --output json
 
-The options are those of `sidegate serve`: what is checked is an instance that is started with them, and one that runs.
+The options are those of `sidegate serve`: what is checked is an instance that
+is started with them, and one that runs.
 
 Exit codes: 0 no problem, though there may be warnings, 1 there is one.")]
 pub(super) struct DoctorArguments {

@@ -27,9 +27,11 @@ const POLL: Duration = Duration::from_millis(200);
   sidegate logs time -f
   sidegate logs gateway -n 1000
 
-The logs are what stdio servers write to stderr, and what the gateway writes. They stay when an instance ends.
+The logs are what stdio servers write to stderr, and what the gateway writes.
+They stay when an instance ends.
 
-Exit codes: 0 shown, 1 failed or there is no such log, 5 no instance has run there, 130 interrupted.")]
+Exit codes: 0 shown, 1 failed or there is no such log, 5 no instance has run
+there, 130 interrupted.")]
 pub(super) struct LogsArguments {
     /// A server, or gateway [default: all, each line with its name in front]
     name: Option<String>,
