@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::support::definitions::{built_in, example, spec, stdio, with};
 use super::support::mcp_client::{Http, RawResponse};
-use super::support::{McpClient, Sidegate, example_path};
+use super::support::{McpClient, Sidegate, eventually, example_path};
 
 /// No JSON-RPC code of the protocol: a server behind us could not be reached.
 const UPSTREAM: i64 = -32000;
@@ -104,9 +104,13 @@ async fn what_a_lost_server_had_is_known_by_name() {
         client.call("x_distant_pid", json!({})).await.value()["structuredContent"]["pid"].as_i64().unwrap();
     builder.script("far", "exit 3");
     kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
-    // What is asked for before waits for the session that is tried.
+    // What is asked for before waits for the session that is tried; and the line is there before clients are told.
     sidegate.wait_for_stderr("server=far state=failed").await;
-    let error = client.call("x_distant_echo", json!({})).await.error();
+    let failed = async || {
+        let error = client.call("x_distant_echo", json!({})).await.error();
+        message(&error).contains(" is failed: ").then_some(error)
+    };
+    let error = eventually("the reason", failed).await;
     assert_eq!(error["code"], UPSTREAM);
     let why = "cannot be used now: server far is failed: ";
     assert!(message(&error).starts_with(&format!("tool x_distant_echo {why}")), "{error}");
