@@ -68,12 +68,26 @@ impl InstanceSelector {
         path: &str,
     ) -> Result<Value, Failure> {
         let directory = self.directory(environment)?;
-        super::runtime()?.block_on(ask_in(&directory, method, path))
+        let asked = super::runtime()?.block_on(ask_in(&directory, method, path));
+        asked.map_err(|failure| self.named_by(environment, failure))
     }
 
     /// What the instance says of itself.
     pub(super) async fn status(&self, environment: &Environment) -> Result<Status, Failure> {
-        status_in(&self.directory(environment)?).await
+        let status = status_in(&self.directory(environment)?).await;
+        status.map_err(|failure| self.named_by(environment, failure))
+    }
+
+    /// Says which variable has named the instance that does not run: whoever has not typed it may not think of it.
+    fn named_by(&self, environment: &Environment, failure: Failure) -> Failure {
+        let is_named = self.runtime_dir.is_none()
+            && environment.get_os(INSTANCE_VARIABLE).is_some_and(|value| !value.is_empty());
+        if failure.exit != Exit::NoInstance || !is_named {
+            return failure;
+        }
+        failure.hint(format!(
+            "{INSTANCE_VARIABLE} names that directory: unset it, or name another with --runtime-dir"
+        ))
     }
 
     /// What the instance says of itself; `None` where none runs and nobody has said that one does.

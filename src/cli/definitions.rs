@@ -45,7 +45,9 @@ impl Definitions {
 /// The directory cannot be read, and what can be done about it.
 pub(super) fn unreadable(error: ScanError) -> Failure {
     let hint = match &error {
-        ScanError::NotFound { .. } => "name files, or another directory with --config-dir",
+        ScanError::NotFound { .. } => {
+            "define a server with `sidegate add`, or name files, or another directory with --config-dir"
+        }
         ScanError::Unreadable { source, .. } if source.kind() == ErrorKind::NotADirectory => {
             "a directory is expected there: move the file away"
         }

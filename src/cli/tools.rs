@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use sidegate::admin::status::Status;
+use sidegate::admin::status::{ServerEntry, Status};
 use sidegate::environment::Environment;
 use sidegate::glob::Glob;
 use sidegate::wire::schema::Wanted;
@@ -11,6 +11,7 @@ use sidegate::wire::schema::Wanted;
 use super::control::InstanceSelector;
 use super::mcp::McpClient;
 use super::output::{say, say_error};
+use super::servers::note;
 use super::table::table;
 use super::words::similar;
 use super::{Exit, Failure, OutputFormat};
@@ -86,13 +87,28 @@ pub(super) fn name(tool: &Value) -> &str {
 pub(super) fn unknown_tool(wanted: &str, tools: &[Value], status: &Status) -> Failure {
     let failure = Failure::text(Exit::Failed, format!("there is no tool {wanted:?}"));
     // The names of a server's tools usually hold its own.
-    let silent = status.servers.iter().any(|server| server.tools == 0 && wanted.contains(&server.name));
-    if !silent && let Some(similar) = similar(wanted, tools.iter().map(name)) {
+    let silent = |server: &&ServerEntry| server.tools == 0 && wanted.contains(&server.name);
+    if let Some(server) = status.servers.iter().filter(silent).max_by_key(|server| server.name.len()) {
+        return failure.hint(why_silent(server));
+    }
+    if let Some(similar) = similar(wanted, tools.iter().map(name)) {
         return failure.hint(format!("did you mean {similar:?}?"));
     }
     match not_running(status) {
         Some(servers) => failure.hint(format!("servers without tools: {servers}; see `sidegate status`")),
         None => failure.hint("see `sidegate tools`"),
+    }
+}
+
+/// Why a server has no tools, and what to do.
+fn why_silent(server: &ServerEntry) -> String {
+    let ServerEntry { name, state, .. } = server;
+    match &server.reason {
+        Some(reason) => note(&format!("{name} is {state}"), reason),
+        None if ["stopped", "disconnected"].contains(&&**state) => {
+            format!("{name} is {state}: `sidegate start {name}` starts it")
+        }
+        None => format!("{name} is {state}; see `sidegate get {name}`"),
     }
 }
 

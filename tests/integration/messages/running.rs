@@ -263,13 +263,22 @@ pub(super) async fn tokens_and_states() -> String {
     let place = place()
         .file("token", "0123456789abcdef\n")
         .env("SIDEGATE_AGGREGATOR_TOKEN_FILE", "token")
-        .definition("exits", &example("rude_server", &["exit"]));
+        .definition("exits", &example("rude_server", &["exit"]))
+        .definition("rests", &with(built_in(), "suspended: true"));
     let token = place.config_dir().with_file_name("token");
     fs_err::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let sidegate = place.clone().wait_for_servers().start().await;
     let asking = place.clone().env("SIDEGATE_INSTANCE", &sidegate.ready.runtime_dir);
     chapter.command("a server that does not work is started", &asking, &["start", "exits"]).await;
-    chapter.commands("there are no tools", &asking, &[&["tools"], &["tools", "x_exits_poke"]]).await;
+    chapter
+        .commands(
+            "there are no tools",
+            &asking,
+            &[&["tools"], &["tools", "x_exits_poke"], &["call", "x_rests_now"], &["tools", "x_nobody_poke"]],
+        )
+        .await;
+    let elsewhere = place.clone().env("SIDEGATE_INSTANCE", "elsewhere");
+    chapter.command("a variable names an instance that has ended", &elsewhere, &["status"]).await;
     chapter
         .command(
             "a token does not belong into the file of a project",
