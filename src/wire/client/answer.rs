@@ -22,7 +22,9 @@ use crate::wire::message::{self, Message, RequestId, View};
 /// How often a stream is resumed in a row without anything new coming.
 const FRUITLESS: u32 = 5;
 
-/// How long a stream that cannot be resumed at the moment is tried: a gateway may be on its way back.
+/// How long a stream that cannot be resumed at the moment is tried: a gateway may be on its way back. It is mostly there again
+/// within half a second. Where it is not, or where the server itself cannot be reached or is busy, the caller gets an error after
+/// this time; it would be less to nobody's good, since asking the request again is not safe.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Between two such tries.
@@ -80,8 +82,8 @@ impl Session {
             if fruitless >= FRUITLESS {
                 return Err(end);
             }
-            let retry = events.decoder.retry();
-            if let (ClientError::NoAnswer, Some(retry)) = (&end, retry) {
+            let retry = events.wanted_wait(&end);
+            if let Some(retry) = retry {
                 on_said(Said::Away(retry));
             }
             // Nobody waits for what is not under way, and the server may want us to stay away for long.

@@ -1,6 +1,7 @@
 //! The messages of an event stream, as a client reads them.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use http::Response;
 use http_body_util::BodyExt as _;
@@ -43,17 +44,38 @@ pub(super) struct Events {
     limit: usize,
     /// What is left of a batch, which 2025-03-26 allows in an event.
     batch: VecDeque<Message>,
+    /// Something has come over the present body.
+    spoken: bool,
 }
 
 impl Events {
     pub(super) fn new(response: Response<Body>, limit: usize) -> Self {
-        Self { body: response.into_body(), decoder: Decoder::new(limit), limit, batch: VecDeque::new() }
+        Self {
+            body: response.into_body(),
+            decoder: Decoder::new(limit),
+            limit,
+            batch: VecDeque::new(),
+            spoken: false,
+        }
     }
 
     /// Goes on with another response; the id to resume after is kept until a new one comes.
     pub(super) fn resume(&mut self, response: Response<Body>) {
         self.body = response.into_body();
         self.decoder.restart();
+        self.spoken = false;
+    }
+
+    /// How long the server wants us to stay away, now that the stream has ended like this; `None` where it has no such wish
+    /// (2025-11-25, basic/transports, "Sending Messages to the Server", item 6):
+    ///
+    /// - a stream that broke was not ended by the server: its gateway has gone, and what the server says until we are back may
+    ///   be lost, since some keep nothing for who is not there;
+    /// - a stream over which nothing came at all was not ended to be asked for again, but has nothing more to say: so servers
+    ///   made with the official Rust SDK end a stream that they have forgotten.
+    pub(super) fn wanted_wait(&self, end: &ClientError) -> Option<Duration> {
+        let ended_by_server = matches!(end, ClientError::NoAnswer);
+        self.decoder.retry().filter(|_| ended_by_server && self.spoken)
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<Message>, ClientError> {
@@ -81,6 +103,7 @@ impl Events {
                         if data.len() > self.limit {
                             return Err(ClientError::TooLarge { limit: self.limit });
                         }
+                        self.spoken |= !data.is_empty();
                         self.decoder.push(data);
                     }
                 }

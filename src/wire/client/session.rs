@@ -295,6 +295,10 @@ impl Session {
                     last_event_id = events.decoder.last_event_id().cloned().or(last_event_id);
                     match ended {
                         Some(error) => {
+                            // One that broke was not ended by the server: what it says meanwhile somebody may wait for.
+                            if !matches!(error, Some(ClientError::Body(_))) {
+                                may_come_after = said_wait;
+                            }
                             debug!(error = error.map(tracing::field::display), "the GET stream ended")
                         }
                         None => {
@@ -330,7 +334,7 @@ impl Session {
                 wait = FIRST_WAIT;
             }
             // However eager the server is, failures slow down.
-            let pause = tokio::time::sleep(wait.max(said_wait).max(may_come_after));
+            let pause = tokio::time::sleep(wait.max(may_come_after));
             while_reading(&mut old, on_message, pause).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }

@@ -146,6 +146,24 @@ async fn what_a_server_says_about_waiting_holds_until_it_says_something_else() {
     assert!(ended.elapsed() >= Duration::from_millis(300), "{:?}", ended.elapsed());
 }
 
+/// The gateway has gone and comes back. What the server says meanwhile may be what a call waits for.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_broke_is_opened_again_whatever_the_server_said_about_waiting() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let _listening = Listening::start(&session);
+    let stream = server.next_at_last().await.events();
+    // Longer than the clock goes on while a socket is waited for.
+    let long = Duration::from_secs(3600);
+    stream.send(&format!("retry: {}\nid: 0-1\ndata:\n\n", long.as_millis()));
+    stream.break_off();
+    let broke = tokio::time::Instant::now();
+    drop(server.next_at_last().await);
+    server.next_at_last().await.status(503, "upstream call failed: Connect: refused");
+    assert_is_get(&server.next_at_last().await, "0-1");
+    assert!(broke.elapsed() < long, "{:?}", broke.elapsed());
+}
+
 #[tokio::test]
 async fn a_stream_that_cannot_be_resumed_is_opened_anew() {
     let mut server = Server::start().await;

@@ -158,17 +158,79 @@ async fn a_server_may_want_us_to_stay_away_for_long() {
     assert_eq!((answer.unwrap().as_str(), away), (ANSWER, vec![Duration::from_secs(600)]));
 }
 
-#[tokio::test]
+/// How long a server wants us to stay away: longer than the clock goes on while a socket is waited for.
+const LONG_AWAY: Duration = Duration::from_secs(3600);
+
+/// Runs the clock until `script` is done, which must be before the answer; then gives that.
+async fn answered_after<T>(asking: impl Future<Output = T>, script: impl Future<Output = ()>) -> T {
+    let mut asking = Box::pin(asking);
+    tokio::select! {
+        biased;
+        () = script => {}
+        _ = &mut asking => panic!("it is given up"),
+    }
+    asking.await
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_break_is_not_the_wish_of_the_server() {
     let mut server = Server::start().await;
     let session = open(&mut server).await;
-    let ((answer, away), ()) = tokio::join!(ask_and_watch(&session), async {
-        let stream = server.next().await.events();
-        stream.send("retry: 60\nid: 1-0\ndata:\n\n");
+    let script = async {
+        let stream = server.next_at_last().await.events();
+        stream.send(&format!("retry: {}\nid: 1-0\ndata:\n\n", LONG_AWAY.as_millis()));
         stream.break_off();
-        server.next().await.events().message(ANSWER);
-    });
+        let broke = tokio::time::Instant::now();
+        // The gateway comes back, and the server gives the answer to who is there.
+        drop(server.next_at_last().await);
+        let asked = server.next_at_last().await;
+        assert!(broke.elapsed() < LONG_AWAY, "{:?}", broke.elapsed());
+        asked.events().message(ANSWER);
+    };
+    let (answer, away) = answered_after(ask_and_watch(&session), script).await;
     assert_eq!((answer.unwrap().as_str(), away), (ANSWER, vec![]));
+}
+
+/// So servers made with the official Rust SDK answer where they have nothing to resume any more.
+#[tokio::test(start_paused = true)]
+async fn a_resumed_stream_without_a_word_is_not_waited_for_as_long_as_the_server_once_said() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let begun = tokio::time::Instant::now();
+    let script = async {
+        let stream = server.next_at_last().await.events();
+        stream.send(&format!("retry: {}\nid: 1-0\ndata:\n\n", LONG_AWAY.as_millis()));
+        stream.break_off();
+        loop {
+            drop(server.next_at_last().await.events());
+        }
+    };
+    let (answer, away) = tokio::select! {
+        answered = ask_and_watch(&session) => answered,
+        () = script => unreachable!("it never ends"),
+    };
+    assert!(matches!(answer, Err(ClientError::NoAnswer)), "{answer:?}");
+    assert!(away.is_empty(), "{away:?}");
+    assert!(begun.elapsed() < LONG_AWAY, "{:?}", begun.elapsed());
+}
+
+/// What was said once holds, as long as the server goes on to say something.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_lets_itself_be_polled_again_is_waited_for_again() {
+    let mut server = Server::start().await;
+    let session = open(&mut server).await;
+    let script = async {
+        server.next_at_last().await.events().send("retry: 60000\nid: 1-0\ndata:\n\n");
+        for number in 1..4 {
+            let ended = tokio::time::Instant::now();
+            let asked = server.next_at_last().await;
+            assert!(ended.elapsed() >= Duration::from_secs(60), "{:?}", ended.elapsed());
+            asked.events().send(&format!("id: 1-{number}\ndata:\n\n"));
+        }
+        server.next_at_last().await.events().message(ANSWER);
+    };
+    let (answer, away) = answered_after(ask_and_watch(&session), script).await;
+    assert_eq!((answer.unwrap().as_str(), away), (ANSWER, vec![Duration::from_secs(60); 4]));
 }
 
 #[tokio::test]
