@@ -2,6 +2,7 @@
 //!
 //! Who asks drives the connection ([`crate::http1`]), so that a call wakes nobody but its own task.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
@@ -11,10 +12,10 @@ use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::Full;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::error::ClientError;
-use super::{Body, IDLE, MOST_IDLE};
+use super::{Body, CONNECT, IDLE, MOST_IDLE};
 use crate::http1;
 
 type Connection = http1::Connection<TcpStream, Full<Bytes>>;
@@ -71,7 +72,10 @@ impl Direct {
         let connecting = async {
             let stream = TcpStream::connect(self.address).await?;
             stream.set_nodelay(true)?;
-            Connection::open(stream).await.map_err(std::io::Error::other)
+            Connection::open(stream).await.map_err(io::Error::other)
+        };
+        let connecting = async {
+            timeout(CONNECT, connecting).await.map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?
         };
         let mut connection = connecting.await.map_err(|error| ClientError::Connect(error.into()))?;
         match connection.send(request).await {

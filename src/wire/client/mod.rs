@@ -51,6 +51,10 @@ enum Connections {
     Tls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
 }
 
+/// How long a connection may take. The system tries for two minutes, with longer and longer pauses: where a gateway hung, took no
+/// connection any more and was replaced, a new try finds its successor at once, and the old one only at the end of its pause.
+const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Idle connections are given up after this long. Shorter than the other side's patience, so that a request rarely
 /// meets a connection that is being closed.
 const IDLE: std::time::Duration = std::time::Duration::from_secs(20);
@@ -64,6 +68,7 @@ impl Pool {
     pub fn new() -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT));
         Self(Connections::Plain(client(connector)))
     }
 
@@ -71,6 +76,7 @@ impl Pool {
     pub fn with_tls(tls: Arc<rustls::ClientConfig>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT));
         connector.enforce_http(false);
         Self(Connections::Tls(client(HttpsConnector::from((connector, tls)))))
     }

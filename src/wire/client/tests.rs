@@ -249,6 +249,27 @@ async fn a_refused_connection_has_sent_nothing() {
     assert!(matches!(error, ClientError::Connect(_)) && !error.was_sent(), "{error}");
 }
 
+/// So does a gateway that hangs, once its queue is full.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_nobody_takes_is_given_up() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    // The queue holds one more than was asked for.
+    let _queued = std::net::TcpStream::connect(address).unwrap();
+    for host in ["127.0.0.1", "localhost"] {
+        let authority = format!("{host}:{}", address.port()).parse().unwrap();
+        let origin = watch::Sender::new(Origin::new(authority, http::HeaderMap::new())).subscribe();
+        let tracker = TaskTracker::new();
+        let opened = opening(config(origin), &tracker);
+        // Longer than one try of the system.
+        let error =
+            tokio::time::timeout(Duration::from_secs(60), opened).await.expect("still tries").unwrap_err();
+        assert!(matches!(error, ClientError::Connect(_)) && !error.was_sent(), "{host}: {error}");
+    }
+}
+
 #[tokio::test]
 async fn a_request_whose_connection_breaks_is_not_sent_again() {
     let mut server = Server::start().await;
