@@ -15,6 +15,7 @@
 //! | [`scope`] | whose things a client sees: `/mcp`, or `/mcp/<server>` |
 //! | [`endpoint`] | what clients see: sessions, lists, announcements |
 //! | `client`, `declared`, `asked` | one client's session, what it can do, what servers want to know of it |
+//! | `outbox` | what is said to a server besides calls, one after the other |
 //! | `said` | what servers say besides their answers, and whom it is for |
 //! | [`own`] | sessions that a client shares with nobody |
 //! | `ledger` | who subscribed, which log level is wanted, whose task it is: what outlives sessions |
@@ -50,6 +51,7 @@ mod logging;
 pub mod naming;
 mod observed;
 pub mod offer;
+mod outbox;
 pub mod own;
 pub mod registry;
 mod relay;

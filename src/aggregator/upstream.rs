@@ -18,6 +18,7 @@ use tracing::{Instrument as _, debug, info_span};
 use super::ledger::Ledger;
 use super::link::{Limits, Link};
 use super::offer::{InvalidItem, Item, Kind, List, Offer, PerKind};
+use super::outbox::send_outbox;
 use super::said::{ListChanges, Origin, ServerSide};
 use crate::mcpserver::ServerName;
 use crate::telemetry::calls::UpstreamFacts;
@@ -31,8 +32,8 @@ use crate::wire::version::ProtocolVersion;
 const MOST_PAGES: usize = 1000;
 
 /// While a route is not in force yet, or a connection is refused, this is how long to wait before trying again.
-const FIRST_RETRY: Duration = Duration::from_millis(10);
-const LONGEST_RETRY: Duration = Duration::from_millis(250);
+pub(super) const FIRST_RETRY: Duration = Duration::from_millis(10);
+pub(super) const LONGEST_RETRY: Duration = Duration::from_millis(250);
 
 /// How long the end of a session may take: what a child has to end, and a little more. Not the server's own
 /// `spec.timeout`: one that hangs must not hold a shutdown up, and one that is quick may have a child that is not.
@@ -336,11 +337,20 @@ impl Upstream {
         Err(ConnectError::Protocol(format!("{method} has more than {MOST_PAGES} pages")))
     }
 
-    /// Asks the server something of our own.
+    /// Asks the server something of our own, again as long as there is no gateway to carry it: what a server has said to have
+    /// changed, it does not say twice. Whoever asks knows for how long.
     async fn ask(&self, method: &str, params: &str) -> Result<Message, ClientError> {
-        let id = self.session.next_id();
-        let request = rpc::request(id, method, params);
-        self.session.request(request, id, &mut |message| self.side.take(&message, Origin::Outside)).await
+        let mut wait = FIRST_RETRY;
+        loop {
+            let id = self.session.next_id();
+            let mut on_message = |message| self.side.take(&message, Origin::Outside);
+            match self.session.request(rpc::request(id, method, params), id, &mut on_message).await {
+                Err(ClientError::Connect(_)) => {}
+                other => return other,
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_RETRY);
+        }
     }
 
     /// Closes the session: the server may forget it, and ends what belongs to it. Who comes second waits for the first, to whom
@@ -468,27 +478,6 @@ async fn listen(session: Arc<Session>, side: Arc<ServerSide>, lost: Cancellation
             lost.cancel();
         }
         Err(error) => debug!(%error, "the server refuses its GET stream"),
-    }
-}
-
-async fn send_outbox(
-    session: Arc<Session>,
-    mut receiver: mpsc::Receiver<ByteString>,
-    limit: Duration,
-    lost: CancellationToken,
-) {
-    let sending = async {
-        while let Some(text) = receiver.recv().await {
-            match tokio::time::timeout(limit, session.send(text)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => debug!(%error, "the server did not take an answer"),
-                Err(_) => debug!("the server did not take an answer in time"),
-            }
-        }
-    };
-    tokio::select! {
-        () = sending => {}
-        () = lost.cancelled() => {}
     }
 }
 

@@ -7,7 +7,9 @@ use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
 use super::support::definitions::{remote, stdio};
+use super::support::mcp_client::LATEST;
 use super::support::optional::Through;
+use super::support::scripted::{Offered, Scripted};
 use super::support::{McpClient, Sidegate, Upstream, eventually};
 
 /// A stdio server whose only tool says that it has begun, and answers when a file is there.
@@ -85,6 +87,32 @@ async fn a_call_to_a_remote_server_that_gives_ids_is_answered_too(
     // It was done once.
     let counts = observer.call("x_far_sleep_counts", json!({})).await.value();
     assert_eq!(counts["structuredContent"], json!({"running": 0, "peak": 1, "cancelled": 0}));
+    let ended = sidegate.stop().await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+}
+
+/// A server that never hears it waits for ever, and so does the call.
+#[rstest]
+#[tokio::test]
+async fn a_client_answers_a_server_whose_gateway_is_away(
+    #[values(Through::Embedded, Through::Agentgateway)] through: Through,
+) {
+    let Some(builder) = through.builder() else { return };
+    let far = Scripted::start(Offered::default()).await;
+    let sidegate = builder.definition("far", &remote(&far.url)).wait_for_servers().start().await;
+    let client = McpClient::initialize(sidegate.url(), LATEST, json!({"sampling": {}})).await;
+    let question = json!({"method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 1}});
+    let arguments = json!({"steps": [{"ask": question, "on": "own"}]});
+    let call = json!({"name": "x_far_act", "arguments": arguments});
+    let mut exchange = client.start("tools/call", call).await;
+    let question = exchange.expect("sampling/createMessage").await;
+    let pid = sidegate.gateway_pid();
+    kill_gateway(&sidegate);
+    eventually("the gateway's end", async || (sidegate.gateway_pid() != pid).then_some(())).await;
+    let content = json!({"type": "text", "text": "yes"});
+    client.respond(&question, json!({"role": "assistant", "content": content, "model": "m"})).await;
+    let answer = exchange.response().await.value();
+    assert_eq!(answer["structuredContent"]["answers"][0]["content"], content);
     let ended = sidegate.stop().await;
     assert!(ended.status.success(), "{}", ended.stderr);
 }
