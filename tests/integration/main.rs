@@ -28,6 +28,8 @@ mod connect;
 #[cfg(test)]
 mod control;
 #[cfg(test)]
+mod cuts;
+#[cfg(test)]
 mod definitions_cli;
 #[cfg(test)]
 mod docs;
