@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::definition::{Definition, Remote, Stdio, Transport};
 use super::entry::Entry;
 use super::name::ServerName;
-use super::redact::{SecretNames, in_url, is_header_option};
+use super::redact::{ABOUT_KEYS, SecretNames, in_url, is_header_option};
 use super::secret::Secret;
 use crate::environment::Environment;
 
@@ -37,9 +37,6 @@ const PUBLIC_VARIABLES: [&str; 16] = [
 
 /// Values that are public, whoever holds them.
 pub const PUBLIC_VALUES: [&str; 3] = ["localhost", "127.0.0.1", "sidegate"];
-
-/// What policies say of a key besides the key itself, as in `apiKey: {mode: optional, keys: [{key: …, metadata: …}]}`.
-pub(super) const ABOUT_KEYS: [&str; 4] = ["mode", "file", "location", "metadata"];
 
 impl Definition {
     /// The values of this definition that nobody may see, in any text:
@@ -147,12 +144,6 @@ impl SecretNames {
             _ => {}
         }
     }
-}
-
-/// Whether `value` may be a word of our language or the name of something, and so is in texts for other reasons: it has only
-/// lower-case letters, with `-`, `_` and `.` between them.
-pub(crate) fn is_word(value: &str) -> bool {
-    value.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
 /// What is secret if the value of the header `name` is: all of it, what follows its scheme, and of cookies each.

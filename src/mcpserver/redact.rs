@@ -12,7 +12,6 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::definition::{Definition, Isolation, Remote, Route, Stdio, Transport};
-use super::known::{ABOUT_KEYS, is_word};
 use super::{API_VERSION, Auth, AuthKind, KIND};
 use crate::redact::redact;
 
@@ -21,6 +20,9 @@ pub use crate::redact::HIDDEN;
 /// The shortest value, in characters, that is hidden wherever it stands: shorter ones are words like `UTC`, which hide nothing
 /// and are everywhere.
 pub const SHORTEST_SECRET: usize = 8;
+
+/// What policies say of a key besides the key itself, as in `apiKey: {mode: optional, keys: [{key: …, metadata: …}]}`.
+pub(super) const ABOUT_KEYS: [&str; 4] = ["mode", "file", "location", "metadata"];
 
 /// Names whose values are secret.
 #[derive(Clone, Debug)]
@@ -275,6 +277,12 @@ impl Hiding<'_> {
         let headers = remote.headers.iter().map(|(name, _)| (name.to_string(), HIDDEN.into()));
         put("headers", Value::Object(headers.collect()));
     }
+}
+
+/// Whether `value` may be a word of our language or the name of something, and so is in texts for other reasons: it has only
+/// lower-case letters, with `-`, `_` and `.` between them.
+pub(crate) fn is_word(value: &str) -> bool {
+    value.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
 /// Whether an option of a command line is followed by a header, as with curl and `mcp-remote`.
