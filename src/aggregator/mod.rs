@@ -8,7 +8,8 @@
 //! | [`catalogue`] | what all servers offer at one time, as an immutable snapshot |
 //! | `section` | what they offer of one kind, made anew only where it has changed |
 //! | [`registry`] | which servers are in the catalogue; swaps snapshots |
-//! | [`standing`] | where servers stand, for clients who ask for one that cannot be called |
+//! | [`standing`] | where servers stand |
+//! | `absent` | what a client is told who asks for something of a server that cannot be called |
 //! | [`link`] | the way to one server, which outlives its sessions |
 //! | [`upstream`] | one session with one server |
 //! | [`exposure`] | which tools a client is shown: all, or a few that find and use the others |
@@ -16,6 +17,7 @@
 //! | [`endpoint`] | what clients see: sessions, lists, announcements |
 //! | `client`, `declared`, `asked` | one client's session, what it can do, what servers want to know of it |
 //! | `outbox` | what is said to a server besides calls, one after the other |
+//! | `pauses` | how long to wait between tries of what could not be sent |
 //! | `said` | what servers say besides their answers, and whom it is for |
 //! | [`own`] | sessions that a client shares with nobody |
 //! | `ledger` | who subscribed, which log level is wanted, whose task it is: what outlives sessions |
@@ -33,6 +35,7 @@
 //!
 //! Knows nothing of files and processes.
 
+mod absent;
 mod asked;
 mod call_id;
 pub mod catalogue;
@@ -53,6 +56,7 @@ mod observed;
 pub mod offer;
 mod outbox;
 pub mod own;
+mod pauses;
 pub mod registry;
 mod relay;
 mod request;

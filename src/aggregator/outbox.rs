@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::upstream::{FIRST_RETRY, LONGEST_RETRY};
+use super::pauses::Pauses;
 use crate::wire::client::{ClientError, Session};
 
 /// Sends what comes until the session is lost; each within `limit`.
@@ -36,13 +36,12 @@ pub(super) async fn send_outbox(
 /// Sends an answer, or a notification; again where a gateway that ended has lost it. Whoever hears it twice is not harmed; who
 /// never hears an answer waits for ever, and the call with it.
 async fn deliver(session: &Session, text: ByteString) -> Result<(), ClientError> {
-    let mut wait = FIRST_RETRY;
+    let mut pauses = Pauses::new();
     loop {
         match session.send(text.clone()).await {
             Err(error) if !error.was_sent() || matches!(error, ClientError::Send(_)) => {}
             other => return other,
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_RETRY);
+        pauses.pass().await;
     }
 }

@@ -13,6 +13,7 @@ use super::client::{Call, Client};
 use super::context::Outgoing;
 use super::observed;
 use super::own::NoSession;
+use super::pauses::Pauses;
 use super::registry::Registry;
 use super::request::{ClientRequest, Edit};
 use super::said::Origin;
@@ -23,10 +24,6 @@ use crate::wire::json;
 use crate::wire::message::Message;
 use crate::wire::rpc::{self, RpcError};
 use crate::wire::server::Reply;
-
-/// Waits between tries of a call of which nothing was sent.
-const FIRST_RETRY: Duration = Duration::from_millis(10);
-const LONGEST_RETRY: Duration = Duration::from_millis(250);
 
 /// A request on its way to its server and back.
 pub(super) struct Relay<'r> {
@@ -56,7 +53,7 @@ impl Relay<'_> {
         };
         let started = Instant::now();
         let mut reopened = false;
-        let mut wait = FIRST_RETRY;
+        let mut pauses = Pauses::new();
         loop {
             let session = link.session_of(self.client);
             let upstream = match cancelled.run_until_cancelled(session).await? {
@@ -91,10 +88,9 @@ impl Relay<'_> {
                     reopened = true;
                     continue;
                 }
-            } else if !error.was_sent() && started.elapsed() + wait < link.limits().timeout {
+            } else if !error.was_sent() && started.elapsed() + pauses.next() < link.limits().timeout {
                 debug!(%error, %server, "nothing was sent yet; trying again");
-                cancelled.run_until_cancelled(tokio::time::sleep(wait)).await?;
-                wait = (wait * 2).min(LONGEST_RETRY);
+                cancelled.run_until_cancelled(pauses.pass()).await?;
                 continue;
             }
             self.observed.ends(Outcome::Failed(observed::failure(&error)), Some(&error.to_string()));

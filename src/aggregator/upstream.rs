@@ -19,6 +19,7 @@ use super::ledger::Ledger;
 use super::link::{Limits, Link};
 use super::offer::{InvalidItem, Item, Kind, List, Offer, PerKind};
 use super::outbox::send_outbox;
+use super::pauses::Pauses;
 use super::said::{ListChanges, Origin, ServerSide};
 use crate::mcpserver::ServerName;
 use crate::telemetry::calls::UpstreamFacts;
@@ -30,10 +31,6 @@ use crate::wire::version::ProtocolVersion;
 
 /// Lists that have more pages than this are not read on: a server that always gives a next cursor never ends.
 const MOST_PAGES: usize = 1000;
-
-/// While a route is not in force yet, or a connection is refused, this is how long to wait before trying again.
-pub(super) const FIRST_RETRY: Duration = Duration::from_millis(10);
-pub(super) const LONGEST_RETRY: Duration = Duration::from_millis(250);
 
 /// How long the end of a session may take: what a child has to end, and a little more. Not the server's own
 /// `spec.timeout`: one that hangs must not hold a shutdown up, and one that is quick may have a child that is not.
@@ -340,7 +337,7 @@ impl Upstream {
     /// Asks the server something of our own, again as long as there is no gateway to carry it: what a server has said to have
     /// changed, it does not say twice. Whoever asks knows for how long.
     async fn ask(&self, method: &str, params: &str) -> Result<Message, ClientError> {
-        let mut wait = FIRST_RETRY;
+        let mut pauses = Pauses::new();
         loop {
             let id = self.session.next_id();
             let mut on_message = |message| self.side.take(&message, Origin::Outside);
@@ -348,8 +345,7 @@ impl Upstream {
                 Err(ClientError::Connect(_)) => {}
                 other => return other,
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(LONGEST_RETRY);
+            pauses.pass().await;
         }
     }
 
@@ -490,20 +486,18 @@ async fn open(
     given_up: &CancellationToken,
 ) -> Result<(Session, Message), ConnectError> {
     let Introduction { capabilities, info } = introduction;
-    let mut wait = FIRST_RETRY;
+    let mut pauses = Pauses::new();
     loop {
         let error =
             match Session::open(pool.clone(), config.clone(), tracker.clone(), capabilities, info).await {
                 Err(error) if may_be_too_early(&error) => error,
                 other => return Ok(other?),
             };
-        if Instant::now() + wait >= deadline {
+        if Instant::now() + pauses.next() >= deadline {
             return Err(error.into());
         }
         debug!(%error, "trying again");
-        let waiting = given_up.run_until_cancelled(tokio::time::sleep(wait));
-        waiting.await.ok_or(ConnectError::GivenUp)?;
-        wait = (wait * 2).min(LONGEST_RETRY);
+        given_up.run_until_cancelled(pauses.pass()).await.ok_or(ConnectError::GivenUp)?;
     }
 }
 
