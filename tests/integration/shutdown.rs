@@ -81,12 +81,12 @@ async fn with_a_call(
 
 #[tokio::test]
 async fn a_call_in_flight_is_waited_for() {
-    let (sidegate, call) = with_a_call(Sidegate::builder(), 1500).await;
+    let (sidegate, call) = with_a_call(Sidegate::builder(), 3000).await;
     sidegate.signal(Signal::TERM);
     let ended = sidegate.wait().await;
     assert!(ended.stderr.contains("waiting up to 10.0 s for calls in flight"), "{}", ended.stderr);
     assert_eq!(last_words(&ended), ["stopping: SIGTERM", "stopped; nothing is left"]);
-    assert_eq!(call.await.unwrap().unwrap().value()["structuredContent"], json!({"slept": 1500}));
+    assert_eq!(call.await.unwrap().unwrap().value()["structuredContent"], json!({"slept": 3000}));
 }
 
 #[tokio::test]

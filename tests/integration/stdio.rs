@@ -303,11 +303,11 @@ async fn older_versions_are_spoken() {
 async fn a_call_in_flight_at_the_end_of_stdin_is_answered() {
     let builder = everything();
     let mut client = StdioClient::connect(&builder, &[]).await;
-    client.call(1, "x_near_sleep", json!({"ms": 300})).await;
+    client.call(1, "x_near_sleep", json!({"ms": 2500})).await;
     until_sleeping(&mut client, 1).await;
     let ended = client.finish().await;
     let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
-    assert_eq!(answer["result"]["structuredContent"], json!({"slept": 300}));
+    assert_eq!(answer["result"]["structuredContent"], json!({"slept": 2500}));
     assert_nothing_left(builder.tag(), &ended);
 }
 
@@ -382,11 +382,11 @@ async fn an_instance_that_stops_answers_before_it_goes() {
     let builder = everything();
     let served = Served::start(&builder).await;
     let mut client = StdioClient::connect(&builder, &[]).await;
-    client.call(1, "x_near_sleep", json!({"ms": 300})).await;
+    client.call(1, "x_near_sleep", json!({"ms": 2500})).await;
     until_sleeping(&mut client, 1).await;
     served.process.signal(Signal::TERM);
     let answer = client.answer(1).await;
-    assert_eq!(answer["result"]["structuredContent"], json!({"slept": 300}));
+    assert_eq!(answer["result"]["structuredContent"], json!({"slept": 2500}));
     let ended = client.wait().await;
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
     served.process.wait().await;
