@@ -142,6 +142,13 @@ fn listening_port(pid: u32) -> Option<u16> {
     })
 }
 
+/// A port that refuses connections at 127.0.0.1 as long as the socket is kept: `localhost` is not somebody else's then.
+fn port_of_ipv6() -> (u16, tokio::net::TcpSocket) {
+    let kept = tokio::net::TcpSocket::new_v4().unwrap();
+    kept.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    (kept.local_addr().unwrap().port(), kept)
+}
+
 #[rstest]
 #[case::by_address("[::1]")]
 #[case::by_name("localhost")]
@@ -154,9 +161,12 @@ async fn a_server_that_answers_over_ipv6_only_is_served(
         return;
     }
     let Some(builder) = through.builder() else { return };
-    let server = Upstream::everything_at("[::1]:0", &[]).await;
+    let (port, _kept) = port_of_ipv6();
+    let server = Upstream::everything_at(&format!("[::1]:{port}"), &[]).await;
     let url = server.url.replace("[::1]", host);
-    let sidegate = builder.definition("six", &remote(&url)).wait_for_servers().start().await;
+    // So long a server that has gone is waited for.
+    let six = with(remote(&url), "timeout: 5");
+    let sidegate = builder.definition("six", &six).wait_for_servers().start().await;
     let client = McpClient::connect(sidegate.url()).await;
     let before = client.call("x_six_pid", json!({})).await.text();
     let big = "x".repeat(1 << 20);

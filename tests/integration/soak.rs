@@ -87,7 +87,7 @@ async fn ended(builder: &Builder) {
     .await;
 }
 
-/// One round; each of its asserts is about what the issue of a kill must be.
+/// One round; each of its asserts is about what must follow a kill.
 async fn round(builder: Builder, victim: Victim, tally: &mut Tally) {
     tally.rounds += 1;
     if victim == Victim::Starting {

@@ -129,13 +129,17 @@ fn remove_abandoned(parent: &Path) -> io::Result<()> {
 /// Removes a directory in which nobody holds the lock. One that is being made may be hit; whoever makes it notices and
 /// makes another ([`Temporary::new`]).
 fn remove_if_abandoned(directory: &Path) -> io::Result<bool> {
+    let is_going = directory.as_os_str().as_encoded_bytes().ends_with(REMOVED.as_bytes());
     match OpenOptions::new().read(true).open(directory.join(LOCK)) {
-        // Held until all is removed: nobody moves in meanwhile.
-        Ok(lock) if lock.try_lock().is_ok() => std::fs::remove_dir_all(directory).map(|()| true),
+        // Held until all is removed: nobody moves in meanwhile. Under the other name also what is left after a kill of this
+        // process is recognised, which may have no lock in it any more.
+        Ok(lock) if lock.try_lock().is_ok() => {
+            let removed = if is_going { std::fs::remove_dir_all(directory) } else { remove(directory) };
+            removed.map(|()| true)
+        }
         Ok(_) => Ok(false),
         // Its process has not got as far, and may not get there any more; or was killed while it removed the directory.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let is_going = directory.as_os_str().as_encoded_bytes().ends_with(REMOVED.as_bytes());
             let removed =
                 if is_going { std::fs::remove_dir_all(directory) } else { std::fs::remove_dir(directory) };
             removed.map(|()| true)
@@ -191,6 +195,34 @@ mod tests {
         let directory = Temporary::new(parent.path()).unwrap();
         assert!(!going.exists());
         drop(directory);
+    }
+
+    /// Who removes it may be killed, too, when the lock has gone and the rest has not.
+    #[test]
+    fn what_a_killed_instance_left_has_another_name_while_it_is_removed() {
+        use notify::{EventKind, RecursiveMode, Watcher as _, event::ModifyKind};
+        let parent = tempfile::tempdir().unwrap();
+        let killed = parent.path().join(format!("{PREFIX}killed"));
+        std::fs::create_dir(&killed).unwrap();
+        std::fs::write(killed.join(LOCK), "").unwrap();
+        let (sender, events) = std::sync::mpsc::channel();
+        let mut watcher = notify::recommended_watcher(sender).unwrap();
+        watcher.watch(parent.path(), RecursiveMode::NonRecursive).unwrap();
+        assert!(remove_if_abandoned(&killed).unwrap());
+        // After all others.
+        std::fs::write(parent.path().join("marker"), "").unwrap();
+        let events = std::iter::from_fn(|| events.recv_timeout(std::time::Duration::from_secs(20)).ok())
+            .map(Result::unwrap)
+            .take_while(|event| !event.paths.iter().any(|path| path.ends_with("marker")));
+        let ends: Vec<PathBuf> = events
+            .filter(|event| {
+                matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)))
+            })
+            .flat_map(|event| event.paths)
+            .collect();
+        let going = parent.path().join(format!("{PREFIX}killed{REMOVED}"));
+        assert_eq!(ends.last(), Some(&going), "{ends:?}");
+        assert!(!going.exists() && !killed.exists());
     }
 
     /// As the log of a child does that says its first words when its instance has been dropped.
