@@ -137,15 +137,7 @@ impl Catalogue {
         self.sections[Kind::Tool].shared.get(name)
     }
 
-    /// Where reading an exposed URI goes, and what it is called there.
-    ///
-    /// A URI that is listed, else one that a listed template gives, else any at all where only one server has
-    /// resources: tools return links to resources that are not listed.
-    pub fn resource<'u>(&self, uri: &'u str) -> Option<(&Arc<Link>, Cow<'u, str>)> {
-        self.listed_resource(uri).or_else(|| self.any_resource(uri))
-    }
-
-    /// As [`resource`](Self::resource), of what is listed, and of what a listed template gives.
+    /// Where reading an exposed URI goes that is listed, or that a listed template gives, and what it is called there.
     pub(super) fn listed_resource<'u>(&self, uri: &'u str) -> Option<(&Arc<Link>, Cow<'u, str>)> {
         if let Some(target) = self.target(Kind::Resource, uri) {
             return Some((&target.link, Cow::Owned(target.key.to_string())));
@@ -162,7 +154,8 @@ impl Catalogue {
         None
     }
 
-    /// As [`resource`](Self::resource), of what nobody lists.
+    /// Where reading any other URI goes: to the only server that has resources. Tools return links to resources that are not
+    /// listed.
     pub(super) fn any_resource<'u>(&self, uri: &'u str) -> Option<(&Arc<Link>, Cow<'u, str>)> {
         let mut servers =
             self.servers.values().map(|entry| &entry.member).filter(|member| member.offer.has("resources"));
@@ -322,7 +315,10 @@ mod tests {
             (Kind::Template, &[r#"{"uriTemplate":"t://item/{id}"}"#, r#"{"uriTemplate":"t://{any}"}"#]),
         ];
         let catalogue = catalogue([member("a", lists), member("b", &lists[..1]), member("c", lists)]);
-        let whose = |uri: &str| catalogue.resource(uri).map(|(link, own)| format!("{} {own}", link.server()));
+        let whose = |uri: &str| {
+            let (link, own) = catalogue.listed_resource(uri).or_else(|| catalogue.any_resource(uri))?;
+            Some(format!("{} {own}", link.server()))
+        };
         assert_eq!(whose("t://1").unwrap(), "a t://1");
         assert_eq!(whose("b+t://1").unwrap(), "b t://1");
         assert_eq!(whose("t://item/7").unwrap(), "a t://item/7");
@@ -463,7 +459,8 @@ mod tests {
     #[test]
     fn where_one_server_has_resources_it_is_asked_for_any() {
         let catalogue = catalogue([member("a", &[])]);
-        assert_eq!(catalogue.resource("any://thing").unwrap().1, "any://thing");
+        assert!(catalogue.listed_resource("any://thing").is_none());
+        assert_eq!(catalogue.any_resource("any://thing").unwrap().1, "any://thing");
     }
 
     #[test]

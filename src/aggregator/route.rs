@@ -114,15 +114,7 @@ impl Route {
             let own_uri = Some(target.key.to_string());
             return Ok(Self { own_uri, ..Self::to(target, request.replace(raw, &target.key)) });
         }
-        let found = catalogue.listed_resource(&uri);
-        // Before a server is asked for what it has never listed.
-        if found.is_none()
-            && let Some(error) = registry.not_now(Kind::Resource, &uri)
-        {
-            return Err(error);
-        }
-        let found = found.or_else(|| catalogue.any_resource(&uri));
-        let (link, own) = found.ok_or_else(|| registry.not_found(Kind::Resource, &uri))?;
+        let (link, own) = registry.resource(catalogue, &uri)?;
         if own == uri {
             return Ok(Self::unchanged(link));
         }

@@ -54,11 +54,7 @@ pub(super) fn request(
         Subject::Tools => {
             catalogue.target(Kind::Tool, &key).is_some() || catalogue.shared_tool(&key).is_some()
         }
-        Subject::Resources => {
-            catalogue.listed_resource(&key).is_some()
-                || (registry.not_now(Kind::Resource, &key).is_none()
-                    && catalogue.any_resource(&key).is_some())
-        }
+        Subject::Resources => registry.resource(catalogue, &key).is_ok(),
         Subject::Prompts => catalogue.target(Kind::Prompt, &key).is_some(),
     };
     // Tools of our own are in the list only.
