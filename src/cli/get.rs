@@ -99,7 +99,10 @@ fn text(
         None => say_error("its file has gone"),
     }
     if let Some(definition) = definition {
-        let yaml = serde_saphyr::to_string(definition).map_err(|error| Failure::new(Exit::Failed, error))?;
+        // Folded, a long path with a blank in it could be copied from nowhere.
+        let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+        let yaml = serde_saphyr::to_string_with_options(definition, options)
+            .map_err(|error| Failure::new(Exit::Failed, error))?;
         say(yaml.trim_end())?;
     }
     Ok(())

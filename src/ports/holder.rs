@@ -11,7 +11,8 @@ use super::port::Port;
 pub struct Holder {
     /// Its process id.
     pub pid: u32,
-    /// Its command line, at most [`Holder::COMMAND_LENGTH`] characters; its short name in brackets where it has none.
+    /// Its command line, at most [`Holder::COMMAND_LENGTH`] characters: a longer one begins with the program's name without its
+    /// directory, and what is left out at the end is `…`. Where it has none, its short name in brackets.
     pub command: String,
 }
 
@@ -130,15 +131,28 @@ fn owner(inode: u64) -> Option<Holder> {
 
 fn command(pid: u32) -> String {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let line = String::from_utf8_lossy(&line);
-    let text = line.split('\0').filter(|argument| !argument.is_empty()).collect::<Vec<_>>().join(" ");
-    if text.is_empty() {
+    shown(&String::from_utf8_lossy(&line)).unwrap_or_else(|| {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        return format!("[{}]", name.trim_end());
+        format!("[{}]", name.trim_end())
+    })
+}
+
+/// A command line, whose arguments end with a NUL each, as one that fits into a message; `None` where it is empty.
+fn shown(line: &str) -> Option<String> {
+    let mut arguments = line.split('\0').filter(|argument| !argument.is_empty());
+    let program = arguments.next()?;
+    let rest: String = arguments.flat_map(|argument| [" ", argument]).collect();
+    let fits = |text: &str| text.chars().nth(Holder::COMMAND_LENGTH).is_none();
+    let mut text = format!("{program}{rest}");
+    if !fits(&text) {
+        let name = program.rsplit_once('/').map_or(program, |(_, name)| name);
+        text = format!("{name}{rest}");
+    }
+    if !fits(&text) {
+        text = text.chars().take(Holder::COMMAND_LENGTH - 1).chain(['…']).collect();
     }
     // The text goes to a terminal, and a process chooses its own command line.
-    let printable = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
-    printable.take(Holder::COMMAND_LENGTH).collect()
+    Some(text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect())
 }
 
 #[cfg(test)]
@@ -179,5 +193,24 @@ mod tests {
         ] {
             assert_eq!(overlaps(address(held), address(wanted)), expected, "{held} {wanted}");
         }
+    }
+
+    #[test]
+    fn a_command_line_is_cut_where_it_is_least_missed() {
+        assert_eq!(shown(""), None);
+        assert_eq!(shown("/bin/server\0--port\0 80\n\0").unwrap(), "/bin/server --port  80\u{fffd}");
+
+        let directory = "/long".repeat(30);
+        assert_eq!(shown(&format!("{directory}/server\0--port\080\0")).unwrap(), "server --port 80");
+
+        let arguments = "é".repeat(Holder::COMMAND_LENGTH);
+        let cut = shown(&format!("{directory}/server\0{arguments}\0")).unwrap();
+        assert_eq!(
+            cut,
+            format!("server {}…", "é".repeat(Holder::COMMAND_LENGTH - "server …".chars().count()))
+        );
+
+        let whole = "x".repeat(Holder::COMMAND_LENGTH);
+        assert_eq!(shown(&whole).unwrap(), whole);
     }
 }

@@ -90,7 +90,7 @@ async fn a_call_for_a_server_that_cannot_be_called_tells_why() {
 async fn what_a_lost_server_had_is_known_by_name() {
     let builder = Sidegate::builder();
     let everything = example_path("everything");
-    let command = builder.script("far", &format!("exec {}", everything.display()));
+    let command = builder.script("far", &format!("exec '{}'", everything.display()));
     let builder = builder
         .definition("far", &with(stdio(command.to_str().unwrap(), &[]), "toolPrefix: distant"))
         .definition("near", &example("everything", &[]))

@@ -154,12 +154,7 @@ async fn a_server_that_is_removed_and_comes_back_at_once_starts_afresh() {
     watched.sidegate.write_definition("near", &text);
     pid_when_back(&watched.client, "again").await;
     // Whether both events were seen as one or as two: one process is left in the end.
-    let servers = || {
-        let mut processes = leaks::processes(&watched.sidegate.tag);
-        processes.retain(|process| !process.command.contains(" __guard "));
-        processes.retain(|process| process.command.ends_with("/everything"));
-        processes
-    };
+    let servers = || watched.sidegate.processes_of("everything");
     eventually("one process", async || (servers().len() == 1).then_some(())).await;
     assert_eq!(watched.pid("again").await, servers()[0].pid as u64);
 }

@@ -227,7 +227,9 @@ async fn without_an_instance_the_files_are_listed() {
     assert!(nothing.status.success() && nothing.stdout.is_empty(), "{nothing:?}");
 
     fs_err::create_dir_all(&definitions).unwrap();
-    fs_err::write(definitions.join("good.yaml"), built_in()).unwrap();
+    // A line of any length stays one line.
+    let described = format!("description: what it is for, {}and again", "said again ".repeat(10));
+    fs_err::write(definitions.join("good.yaml"), with(built_in(), &described)).unwrap();
     fs_err::write(definitions.join("wrong.yaml"), "kind: nonsense").unwrap();
     let mut transcript = Vec::new();
     for command in [&["list"][..], &["list", "--output", "json"], &["get", "good"], &["status"]] {

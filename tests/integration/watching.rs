@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::support::definitions::{built_in, example, remote, spec, with};
 use super::support::mcp_client::Http;
 use super::support::watched::Watched;
-use super::support::{McpClient, Sidegate, Upstream, eventually, leaks, within};
+use super::support::{McpClient, Sidegate, Upstream, eventually, within};
 
 fn directory(sidegate: &Sidegate) -> PathBuf {
     sidegate.config_dir().join("mcpservers")
@@ -145,11 +145,7 @@ async fn two_hundred_edits_end_with_the_last_one() {
     .await;
     assert_eq!(watched.pid("other").await, other);
     eventually("the end of the others", async || {
-        let processes = leaks::processes(&watched.sidegate.tag);
-        let servers = processes
-            .iter()
-            .filter(|one| one.command.contains("everything") && !one.command.contains("__guard"));
-        (servers.count() == 2).then_some(())
+        (watched.sidegate.processes_of("everything").len() == 2).then_some(())
     })
     .await;
 }
@@ -167,11 +163,7 @@ async fn a_file_that_comes_back_at_once_is_the_same_server() {
     })
     .await;
     eventually("one process", async || {
-        let processes = leaks::processes(&watched.sidegate.tag);
-        let servers = processes
-            .iter()
-            .filter(|one| one.command.contains("everything") && !one.command.contains("__guard"));
-        (servers.count() == 1).then_some(())
+        (watched.sidegate.processes_of("everything").len() == 1).then_some(())
     })
     .await;
 }

@@ -143,6 +143,8 @@ fn stable(text: &str, place: &Builder) -> String {
         ("127.0.0.1:", is_port, "PORT"),
         ("localhost:", is_port, "PORT"),
         ("pid ", |c| c.is_ascii_digit(), "PID"),
+        // How much of a command line is shown depends on how long the paths in it are.
+        ("taken by pid PID (", |c| c != ')', "COMMAND"),
         ("pid=", |c| c.is_ascii_digit(), "PID"),
         ("process ", |c| c.is_ascii_digit(), "PID"),
         ("/tmp/sidegate-test-", |c| c.is_ascii_hexdigit(), "DIRECTORY"),

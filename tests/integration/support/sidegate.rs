@@ -157,6 +157,14 @@ impl Sidegate {
         leaks::processes(&self.tag).iter().find(|process| is_it(&process.command)).and_then(Tagged::id)
     }
 
+    /// The processes of this instance, not their guards, that are an example without arguments.
+    pub(crate) fn processes_of(&self, example: &str) -> Vec<Tagged> {
+        let program = format!("/{example}");
+        let mut processes = leaks::processes(&self.tag);
+        processes.retain(|one| one.command.ends_with(&program) && !one.command.contains(" __guard "));
+        processes
+    }
+
     /// What a file of the instance's directory holds; nothing when it is not there.
     pub(crate) fn read(&self, name: &str) -> String {
         fs_err::read_to_string(self.directory.path().join(name)).unwrap_or_default()
