@@ -22,7 +22,8 @@ const INSTANCE_VARIABLE: &str = "SIDEGATE_INSTANCE";
 pub(super) struct InstanceSelector {
     #[command(flatten)]
     config_dir: ConfigDir,
-    /// Runtime directory of the instance [default: SIDEGATE_INSTANCE, or that of the config dir]
+    /// Runtime directory of the instance [default: SIDEGATE_INSTANCE, where no --config-dir is given,
+    /// or that of the config dir]
     #[arg(long, value_name = "DIR")]
     runtime_dir: Option<PathBuf>,
 }
@@ -53,11 +54,15 @@ impl InstanceSelector {
 
     /// The runtime directory that somebody has named.
     fn named(&self, environment: &Environment) -> Option<PathBuf> {
-        let variable = |name| environment.get_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         self.runtime_dir
             .clone()
-            .or_else(|| variable(INSTANCE_VARIABLE))
-            .or_else(|| variable("SIDEGATE_RUNTIME_DIR"))
+            .or_else(|| self.named_by_run(environment))
+            .or_else(|| directory_in(environment, "SIDEGATE_RUNTIME_DIR"))
+    }
+
+    /// The runtime directory that `run` has named, where no configuration directory is typed: that is another instance's.
+    fn named_by_run(&self, environment: &Environment) -> Option<PathBuf> {
+        directory_in(environment, INSTANCE_VARIABLE).filter(|_| self.config_dir.given().is_none())
     }
 
     /// Asks the instance.
@@ -80,8 +85,7 @@ impl InstanceSelector {
 
     /// Says which variable has named the instance that does not run: whoever has not typed it may not think of it.
     fn named_by(&self, environment: &Environment, failure: Failure) -> Failure {
-        let is_named = self.runtime_dir.is_none()
-            && environment.get_os(INSTANCE_VARIABLE).is_some_and(|value| !value.is_empty());
+        let is_named = self.runtime_dir.is_none() && self.named_by_run(environment).is_some();
         if failure.exit != Exit::NoInstance || !is_named {
             return failure;
         }
@@ -101,6 +105,10 @@ impl InstanceSelector {
             Err(failure) => Err(failure),
         }
     }
+}
+
+fn directory_in(environment: &Environment, variable: &str) -> Option<PathBuf> {
+    environment.get_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// What the instance in `directory` says of itself.
@@ -163,4 +171,30 @@ pub(super) fn beside(directory: &Path) -> Vec<PathBuf> {
         .collect();
     beside.sort();
     beside
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_typed_goes_before_what_is_in_the_environment() {
+        let config_dir = |given: bool| ConfigDir { config_dir: given.then(|| PathBuf::from("/c")) };
+        let runtime_dir = |given: bool| given.then(|| PathBuf::from("/typed"));
+        let both = [("HOME", "/h"), (INSTANCE_VARIABLE, "/run"), ("SIDEGATE_RUNTIME_DIR", "/runtime")];
+        let of_config_dir = dirs::runtime_dir(&Environment::from_iter([("HOME", "/h")]), Path::new("/c"));
+        for (runtime, config, variables, expected, is_named) in [
+            (true, true, &both[..], "/typed", true),
+            (false, false, &both, "/run", true),
+            // An instance with that configuration directory would have it, too.
+            (false, true, &both, "/runtime", true),
+            (false, true, &both[..2], of_config_dir.to_str().unwrap(), false),
+        ] {
+            let selector = InstanceSelector::new(config_dir(config), runtime_dir(runtime));
+            let environment = Environment::from_iter(variables.iter().copied());
+            let found = selector.directory(&environment).unwrap_or_else(|failure| panic!("{failure:?}"));
+            assert_eq!(found, Path::new(expected), "{runtime} {config} {variables:?}");
+            assert_eq!(selector.named(&environment).is_some(), is_named);
+        }
+    }
 }

@@ -28,8 +28,8 @@ impl StdioClient {
     /// Starts it on the configuration of `builder`, with these arguments besides; with the embedded gateway, unless they
     /// name one.
     pub(crate) fn start(builder: &Builder, arguments: &[&str]) -> Self {
-        let config_dir = builder.config_dir();
-        let mut all = vec!["stdio", "--config-dir", config_dir.to_str().unwrap()];
+        let builder = builder.clone().env("SIDEGATE_CONFIG_DIR", builder.config_dir());
+        let mut all = vec!["stdio"];
         if !arguments.contains(&"--gateway") {
             all.extend(["--gateway", "embedded"]);
         }
