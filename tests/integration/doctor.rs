@@ -101,6 +101,7 @@ async fn every_problem_is_found_and_no_secret_is_shown() {
     );
     let builder = builder.config(&config);
     fs_err::set_permissions(builder.config_dir(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    fs_err::set_permissions(&token, std::fs::Permissions::from_mode(0o644)).unwrap();
     let killed = builder.config_dir().parent().unwrap().join("run/sidegate/killed");
     fs_err::create_dir_all(&killed).unwrap();
     drop(std::os::unix::net::UnixListener::bind(killed.join("control.sock")).unwrap());
