@@ -19,11 +19,11 @@ mod tests {
     use opentelemetry_sdk::Resource;
     use opentelemetry_sdk::metrics::Temporality;
     use serde_json::{Value, json};
-    use sidegate::aggregator::catalogue::Member;
     use sidegate::aggregator::endpoint::Aggregate;
-    use sidegate::aggregator::link::Limits;
+    use sidegate::aggregator::limits::Limits;
+    use sidegate::aggregator::member::Member;
     use sidegate::aggregator::registry::Registry;
-    use sidegate::aggregator::upstream::{Dialer, Upstream};
+    use sidegate::aggregator::upstream::Dialer;
     use sidegate::telemetry::calls::{CallLog, CallObserver};
     use sidegate::telemetry::metrics::{Metrics, Offered};
     use sidegate::wire::client::{ClientConfig, Origin, Pool};
@@ -70,7 +70,7 @@ mod tests {
                 max_message: 1 << 20,
             };
             let dialer = Dialer { pool: Pool::new(), config, tracker: tracker.clone() };
-            let upstream = Upstream::connect(&link, dialer, &CancellationToken::new()).await.unwrap();
+            let upstream = link.connect(dialer, &CancellationToken::new()).await.unwrap();
             let offer = Arc::new(upstream.offer(link.limits()).await.unwrap());
             link.set(Some(upstream));
             registry.publish(Member { prefix: "far".to_owned(), link, offer, family: None }).await;

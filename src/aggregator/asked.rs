@@ -1,11 +1,12 @@
 //! Requests of servers that a client has been asked and that it has not answered yet.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::sync::{Mutex, Weak};
 
 use bytestring::ByteString;
+use futures_util::future::BoxFuture;
 
-use super::said::ServerSide;
 use crate::sync::lock;
 use crate::wire::json;
 use crate::wire::message::{Message, RequestId, View};
@@ -14,11 +15,23 @@ use crate::wire::rpc::RpcError;
 /// Requests that one client may be asked at once; more are refused.
 const MOST_ASKED: usize = 1024;
 
+/// Who has asked a client something: a session with a server.
+pub(super) trait Asker: Debug + Send + Sync {
+    /// The request with this id needs no answer any more.
+    fn is_answered(&self, id: &RequestId);
+
+    /// Sends something to the server soon, or never where too much waits already.
+    fn reply(&self, text: ByteString);
+
+    /// Sends something to the server soon; waits while too much waits already.
+    fn send(&self, text: ByteString) -> BoxFuture<'_, ()>;
+}
+
 /// A request of a server that a client is to answer.
 #[derive(Debug)]
 pub(super) struct Expected {
     /// Who waits for the answer.
-    pub(super) side: Weak<ServerSide>,
+    pub(super) asker: Weak<dyn Asker>,
     /// The server's id.
     pub(super) id: RequestId,
     /// The server's progress token, raw.
@@ -67,9 +80,9 @@ impl Asked {
         let View::Response { id: Some(raw), .. } = message.view() else { return };
         let expected = raw.parse().ok().and_then(|number| self.forget(number));
         let Some(expected) = expected else { return tracing::debug!(?message, "an answer to no request") };
-        if let Some(side) = expected.side.upgrade() {
-            side.is_answered(&expected.id);
-            side.send(message.with_id(expected.id.as_raw())).await;
+        if let Some(asker) = expected.asker.upgrade() {
+            asker.is_answered(&expected.id);
+            asker.send(message.with_id(expected.id.as_raw())).await;
         }
     }
 
@@ -77,12 +90,12 @@ impl Asked {
     pub(super) async fn progress(&self, message: &Message, params: Option<&str>) {
         let raw = params.and_then(|params| json::members(params, ["progressToken"]).ok()?[0]);
         let Some((raw, number)) = raw.and_then(|raw| Some((raw, raw.parse::<u64>().ok()?))) else { return };
-        let (side, token) = match lock(&self.0).expected.get(&number) {
-            Some(Expected { side, token: Some(token), .. }) => (side.clone(), token.clone()),
+        let (asker, token) = match lock(&self.0).expected.get(&number) {
+            Some(Expected { asker, token: Some(token), .. }) => (asker.clone(), token.clone()),
             _ => return,
         };
-        if let Some(side) = side.upgrade() {
-            side.reply(json::splice(message.text(), [(json::span(message.text(), raw), &token)]));
+        if let Some(asker) = asker.upgrade() {
+            asker.reply(json::splice(message.text(), [(json::span(message.text(), raw), &token)]));
         }
     }
 
@@ -94,10 +107,10 @@ impl Asked {
             std::mem::take(&mut state.expected)
         };
         for expected in expected.into_values() {
-            if let Some(side) = expected.side.upgrade() {
-                side.is_answered(&expected.id);
+            if let Some(asker) = expected.asker.upgrade() {
+                asker.is_answered(&expected.id);
                 let error = RpcError::new(RpcError::UPSTREAM, "the client has gone");
-                side.reply(error.response(Some(expected.id.as_raw())));
+                asker.reply(error.response(Some(expected.id.as_raw())));
             }
         }
     }

@@ -8,43 +8,13 @@ use bytestring::ByteString;
 
 use super::family;
 use super::link::Link;
+use super::member::{Member, SharedTool, Target};
 use super::naming::NamingProblem;
-use super::offer::{Kind, List, Offer, PerKind};
+use super::offer::{Kind, List, PerKind};
 use super::scope::Scope;
 use super::section::{Piece, Section};
-use crate::mcpserver::{Family, ServerName};
+use crate::mcpserver::ServerName;
 use crate::wire::json;
-
-/// What one server brings into the catalogue.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// What stands for the server in exposed names.
-    pub prefix: String,
-    /// The way to the server.
-    pub link: Arc<Link>,
-    /// What it offers.
-    pub offer: Arc<Offer>,
-    /// The servers that it shares its tools with.
-    pub family: Option<Family>,
-}
-
-/// Where a request for something exposed goes.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// The way to the server.
-    pub link: Arc<Link>,
-    /// What it is called there.
-    pub key: ByteString,
-}
-
-/// Where calls of a tool go that several servers share.
-#[derive(Debug)]
-pub struct SharedTool {
-    /// The argument that says which server is meant.
-    pub argument: String,
-    /// The servers, by what the argument says.
-    pub members: BTreeMap<String, Arc<Target>>,
-}
 
 /// Everything at one time. Never changed: a new one takes its place.
 #[derive(Debug)]
@@ -250,8 +220,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::aggregator::link::Limits;
-    use crate::aggregator::offer::Item;
+    use crate::aggregator::limits::Limits;
+    use crate::aggregator::offer::{Item, Offer};
+    use crate::mcpserver::Family;
 
     fn member(server: &str, lists: &[(Kind, &[&str])]) -> (ServerName, Member) {
         let raw = |texts: &[&str]| texts.iter().map(|text| ByteString::from(*text)).collect();

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::client::{Call, Client};
+use super::client::Client;
+use super::ledger::Ledger;
 use crate::wire::json;
 
 /// The code of such errors (2025-11-25, client/elicitation, "URL Elicitation Required Error").
 const URL_ELICITATION_REQUIRED: &str = "-32042";
 
 /// Remembers whose the elicitations of an error are: the server says later when they are complete.
-pub(super) fn remember(client: &Arc<Client>, call: &Call, error: &str) {
+pub(super) fn remember(client: &Arc<Client>, ledger: &Ledger, error: &str) {
     let Ok([Some(URL_ELICITATION_REQUIRED), Some(data)]) = json::members(error, ["code", "data"]) else {
         return;
     };
@@ -17,7 +18,7 @@ pub(super) fn remember(client: &Arc<Client>, call: &Call, error: &str) {
     for elicitation in json::elements(elicitations).unwrap_or_default() {
         let id = json::members(elicitation, ["elicitationId"]).ok().and_then(|[id]| json::string(id?));
         if let Some(id) = id {
-            call.ledger.own_elicitation(id.into_owned(), client);
+            ledger.own_elicitation(id.into_owned(), client);
         }
     }
 }

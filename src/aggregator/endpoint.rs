@@ -3,16 +3,22 @@
 //! | part | owns |
 //! | --- | --- |
 //! | `introduction` | what a client is told at `initialize` |
+//! | `exposed` | calls of meta tools |
 //! | `answer` | one request and its answer |
+//! | `subscriptions`, `logging` | requests that servers and we answer together |
 //! | `announce` | telling clients that lists have changed |
 
 mod announce;
 mod answer;
+mod exposed;
 mod introduction;
+mod logging;
+mod subscriptions;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytestring::ByteString;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -20,10 +26,12 @@ use tracing::debug;
 use super::catalogue::Catalogue;
 use super::client::{Client, Clients};
 use super::declared::Declared;
-use super::exposure::{self, MetaTools};
+use super::exposure;
+use super::offer::Kind;
 use super::registry::Registry;
 use super::request::{ClientRequest, HttpContext};
 use super::scope::Scope;
+use super::session::ClientSession;
 use super::standing::{Outlook, Standings};
 use crate::config::Exposure;
 use crate::mcpserver::ServerName;
@@ -33,7 +41,6 @@ use crate::wire::message::{Message, RequestId, View};
 use crate::wire::rpc::{self, RpcError};
 use crate::wire::server::{Endpoint, Opened, Reply, RequestContext, SessionHandle};
 use crate::wire::version::ProtocolVersion;
-pub(super) use answer::Answer;
 use introduction::introduce;
 
 /// How long a client that wants a single server waits for it to be connected.
@@ -45,7 +52,7 @@ pub struct Aggregate {
     registry: Arc<Registry>,
     /// What clients see that have not said what they want to.
     exposure: Exposure,
-    meta: Arc<MetaTools>,
+    meta_tools: ByteString,
     /// Set when the instance is stopping: no new calls.
     stopping: CancellationToken,
     in_flight: watch::Sender<usize>,
@@ -60,7 +67,7 @@ impl Aggregate {
         Self {
             registry,
             exposure: Exposure::Direct,
-            meta: Arc::new(MetaTools::new()),
+            meta_tools: exposure::meta_tools(),
             stopping,
             in_flight: watch::Sender::new(0),
             calls: CallLog::new(Vec::new(), false),
@@ -114,10 +121,6 @@ impl Aggregate {
         if is_connected { Ok(()) } else { Err(self.registry.not_connected(server)) }
     }
 
-    pub(super) fn registry(&self) -> &Registry {
-        &self.registry
-    }
-
     pub(super) fn catalogue(&self) -> Arc<Catalogue> {
         self.registry.catalogue()
     }
@@ -131,7 +134,7 @@ impl Aggregate {
 }
 
 impl Endpoint for Aggregate {
-    type Session = Client;
+    type Session = ClientSession;
 
     fn admit(&self, context: &RequestContext) -> Result<(), RpcError> {
         self.wanted(context).map(drop)
@@ -142,7 +145,7 @@ impl Endpoint for Aggregate {
         request: &Message,
         context: &RequestContext,
         handle: &SessionHandle,
-    ) -> Result<Opened<Client>, RpcError> {
+    ) -> Result<Opened<ClientSession>, RpcError> {
         let View::Request { id, params, .. } = request.view() else {
             return Err(RpcError::new(RpcError::INVALID_REQUEST, "initialize must be a request"));
         };
@@ -164,15 +167,28 @@ impl Endpoint for Aggregate {
             r#"{{"protocolVersion":"{version}",{}}}"#,
             introduce(&scope, exposure, &catalogue, &self.registry)?
         );
-        let meta = (exposure == Exposure::Meta).then(|| Arc::clone(&self.meta));
+        let tools = (exposure == Exposure::Meta).then(|| self.meta_tools.clone());
         let client = self.clients().enter(|number| {
-            Client::new(number, scope, meta, handle.clone(), version, declared, &self.catalogue())
+            let client = Client::new(number, scope, tools, handle.clone(), version, declared);
+            let catalogue = self.catalogue();
+            client.learn(|kind| shown(&client, &catalogue, kind));
+            client
         });
         debug!(session = ?handle.id(), %version, "a client has connected");
-        Ok(Opened { session: client, response: rpc::result(id, &result), version })
+        Ok(Opened {
+            session: Arc::new(ClientSession::new(client)),
+            response: rpc::result(id, &result),
+            version,
+        })
     }
 
-    async fn request(&self, session: &Arc<Client>, request: Message, context: &RequestContext, reply: Reply) {
+    async fn request(
+        &self,
+        session: &Arc<ClientSession>,
+        request: Message,
+        context: &RequestContext,
+        reply: Reply,
+    ) {
         let View::Request { id, .. } = request.view() else { return };
         let answer = match ClientRequest::parse(&request) {
             Ok(request) => {
@@ -186,19 +202,20 @@ impl Endpoint for Aggregate {
         }
     }
 
-    async fn deliver(&self, session: &Arc<Client>, message: Message) {
+    async fn deliver(&self, session: &Arc<ClientSession>, message: Message) {
+        let client = &session.client;
         match message.view() {
             View::Notification { method: "notifications/cancelled", params } => {
                 let request = params.and_then(|params| json::members(params, ["requestId"]).ok()?[0]);
                 match request {
-                    Some(id) => session.cancel(&RequestId::from_raw(id)),
+                    Some(id) => client.cancel(&RequestId::from_raw(id)),
                     None => debug!("a cancellation that names no request"),
                 }
             }
             View::Notification { method: "notifications/progress", params } => {
-                session.asked.progress(&message, params).await;
+                client.asked.progress(&message, params).await;
             }
-            View::Response { .. } => session.asked.answer(&message).await,
+            View::Response { .. } => client.asked.answer(&message).await,
             // Roots are known to servers that share the client with nobody.
             View::Notification { method: "notifications/roots/list_changed", .. } => {
                 session.own.tell(&message)
@@ -207,20 +224,29 @@ impl Endpoint for Aggregate {
         }
     }
 
-    async fn closed(&self, session: &Arc<Client>) {
-        debug!(session = ?session.handle.id(), "a client has gone");
+    async fn closed(&self, session: &Arc<ClientSession>) {
+        let client = &session.client;
+        debug!(session = ?client.handle.id(), "a client has gone");
         let catalogue = self.catalogue();
         // Before its calls are cancelled: that they are is what servers may be haunted by.
         for upstream in catalogue.servers().filter_map(|(_, member)| member.link.current()) {
-            upstream.side().left_by(session);
+            upstream.side().left_by(client);
         }
-        session.closed.cancel();
-        session.asked.give_up();
-        self.clients().leave(session);
-        self.give_up_subscriptions(session, &catalogue);
+        client.closed.cancel();
+        client.asked.give_up();
+        self.clients().leave(client);
+        self.give_up_subscriptions(client, &catalogue);
         // Nobody waits for it.
         drop(self.align_levels(&catalogue));
         session.own.close().await;
+    }
+}
+
+/// The `result` that lists one kind for a client, as JSON text.
+fn shown<'c>(client: &'c Client, catalogue: &'c Catalogue, kind: Kind) -> &'c ByteString {
+    match &client.tools {
+        Some(tools) if kind == Kind::Tool => tools,
+        _ => catalogue.list(&client.scope, kind),
     }
 }
 

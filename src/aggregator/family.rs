@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use serde_json::Value;
 
-use super::catalogue::{Member, Target};
+use super::member::{Member, Target};
 use super::naming::{NamingProblem, NotShared};
 use super::offer::{Item, Kind};
 use crate::mcpserver::ServerName;

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, Weak};
 
 use bytestring::ByteString;
 
+use super::call::Sharers;
 use super::client::{Client, Clients};
-use super::level::LevelCell;
+use super::level::{Level, LevelCell};
 use crate::mcpserver::ServerName;
 use crate::sync::lock;
 
@@ -31,6 +32,8 @@ pub(super) enum Audience {
 pub(super) struct Ledger {
     pub(super) server: ServerName,
     pub(super) audience: Audience,
+    /// The same, to be compared.
+    pub(super) sharers: Sharers,
     /// The level that the server was last asked for.
     pub(super) level: LevelCell,
     /// Subscribers by the server's own URI.
@@ -60,11 +63,23 @@ impl Ledger {
         Arc::new(Self {
             server,
             audience,
+            sharers: Sharers::default(),
             level: LevelCell::default(),
             subscribers: Mutex::default(),
             elicitations: Mutex::default(),
             tasks: Mutex::default(),
         })
+    }
+
+    /// Whether a client wants a log message of a level from the server.
+    ///
+    /// A client that has not said what it wants gets what the server sends of itself; where others have asked that server
+    /// for more, what is no debugging.
+    pub(super) fn is_log_for(&self, client: &Client, level: impl FnOnce() -> Level) -> bool {
+        match client.level.get() {
+            Some(least) => level() >= least,
+            None => self.level.get().is_none() || level() >= Level::Info,
+        }
     }
 
     /// Enters a subscription; says whether it is new. `exposed` is the client's form of `own`.

@@ -1,7 +1,6 @@
 //! The way to one server, which outlives its sessions.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
@@ -9,27 +8,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::client::Clients;
+use super::isolation::Isolation;
 use super::ledger::{Audience, Ledger};
-use super::own::Isolation;
+use super::limits::Limits;
 use super::said::ListChanges;
-use super::upstream::Upstream;
+use super::upstream::{ConnectError, Dialer, Terms, Upstream};
 use crate::mcpserver::ServerName;
 use crate::wire::stream::Dropped;
-
-/// How long things may take with one server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// For connecting, `initialize` and lists; also how long a call waits for a session.
-    pub timeout: Duration,
-    /// For one call; progress begins it again. `None`: no limit.
-    pub call_timeout: Option<Duration>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { timeout: Duration::from_secs(30), call_timeout: None }
-    }
-}
 
 /// The way to one server: holds the session there is at the moment, if any.
 ///
@@ -109,19 +94,32 @@ impl Link {
         usize::from(shared) + self.own_sessions.len()
     }
 
-    /// Counts answers that the server does not take.
-    pub(super) fn unsent(&self) -> &Dropped {
-        &self.unsent
-    }
-
     /// What those who share the sessions have in common.
     pub(super) fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
     }
 
-    /// What the server says of its lists.
-    pub(super) fn lists(&self) -> &Arc<ListChanges> {
-        &self.lists
+    /// What a session of those who share `ledger` begins with.
+    pub(super) fn terms(&self, ledger: Arc<Ledger>) -> Terms {
+        let (lists, unsent) = (Arc::clone(&self.lists), self.unsent.clone());
+        Terms { ledger, lists, unsent, timeout: self.limits().timeout }
+    }
+
+    /// Opens a session for all clients. It is nobody's until it is put in with [`set`](Self::set); its tasks run on the
+    /// dialer's tracker and end when it is closed or lost.
+    ///
+    /// A connection that is refused, and a route that the gateway does not have yet, are tried again within
+    /// [`Limits::timeout`], until `given_up`. What was sent by then is answered first.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
+    pub async fn connect(
+        &self,
+        dialer: Dialer,
+        given_up: &CancellationToken,
+    ) -> Result<Arc<Upstream>, ConnectError> {
+        Upstream::connect(self.terms(Arc::clone(&self.ledger)), dialer, given_up).await
     }
 
     /// Puts a session in, or takes it out. A new one is asked for what its predecessors were.
@@ -175,6 +173,8 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::time::Instant;
 
     use super::*;

@@ -5,28 +5,30 @@
 //! | [`offer`] | what one server offers, in its own words |
 //! | [`naming`] | exposed names and URIs, and what is said of collisions |
 //! | `family` | tools that several servers share |
+//! | [`member`] | what one server brings, and where requests for it go |
 //! | [`catalogue`] | what all servers offer at one time, as an immutable snapshot |
 //! | `section` | what they offer of one kind, made anew only where it has changed |
 //! | [`registry`] | which servers are in the catalogue; swaps snapshots |
 //! | [`standing`] | where servers stand |
 //! | `absent` | what a client is told who asks for something of a server that cannot be called |
-//! | [`link`] | the way to one server, which outlives its sessions |
+//! | [`link`], [`limits`] | the way to one server, which outlives its sessions; how long things may take there |
 //! | [`upstream`] | one session with one server |
 //! | [`exposure`] | which tools a client is shown: all, or a few that find and use the others |
 //! | [`scope`] | whose things a client sees: `/mcp`, or `/mcp/<server>` |
-//! | [`endpoint`] | what clients see: sessions, lists, announcements |
-//! | `client`, `declared`, `asked` | one client's session, what it can do, what servers want to know of it |
+//! | [`endpoint`] | what clients see: sessions, lists, announcements; requests that servers and we answer together |
+//! | [`session`] | one client's session: its requests, and with whom they are |
+//! | `client`, `declared`, `asked`, `call` | a client as servers may reach it, what it can do, what it was asked, what it waits for |
 //! | `outbox` | what is said to a server besides calls, one after the other |
 //! | `pauses` | how long to wait between tries of what could not be sent |
 //! | `said` | what servers say besides their answers, and whom it is for |
-//! | [`own`] | sessions that a client shares with nobody |
+//! | `own`, [`isolation`] | sessions that a client shares with nobody, and how they are had |
 //! | `ledger` | who subscribed, which log level is wanted, whose task it is: what outlives sessions |
 //! | `context` | the trace context of a request, from the client and on to the server |
 //! | `call_id` | the id of a call in its result |
 //! | [`local`] | tools that no server offers, as the catalogue takes them |
 //! | `observed` | what is told of a call to whoever observes calls |
 //! | `request`, `route`, `relay` | one request: its parts, where it goes, its way there and back |
-//! | `subscriptions`, `logging`, `tasks`, `elicitations` | requests that servers and we answer together |
+//! | `tasks`, `elicitations` | what answers of servers begin and others belong to |
 //! | `level` | levels of log messages |
 //! | `template`, `uris` | which URIs a URI template gives; URIs in results |
 //!
@@ -37,6 +39,7 @@
 
 mod absent;
 mod asked;
+mod call;
 mod call_id;
 pub mod catalogue;
 mod client;
@@ -46,16 +49,18 @@ mod elicitations;
 pub mod endpoint;
 pub mod exposure;
 mod family;
+pub mod isolation;
 mod ledger;
 mod level;
+pub mod limits;
 pub mod link;
 pub mod local;
-mod logging;
+pub mod member;
 pub mod naming;
 mod observed;
 pub mod offer;
 mod outbox;
-pub mod own;
+mod own;
 mod pauses;
 pub mod registry;
 mod relay;
@@ -64,8 +69,8 @@ mod route;
 mod said;
 pub mod scope;
 mod section;
+pub mod session;
 pub mod standing;
-mod subscriptions;
 mod tasks;
 mod template;
 pub mod upstream;

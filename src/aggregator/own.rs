@@ -5,10 +5,7 @@
 //!
 //! Invariants: at most one session a client and server; nothing that a server says in it reaches another client.
 
-use std::any::Any;
-use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::OnceCell;
@@ -17,39 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::client::Client;
+use super::isolation::Isolation;
 use super::ledger::{Audience, Ledger};
 use super::level::Level;
 use super::link::Link;
-use super::upstream::{ConnectError, Dialer, Introduction, Upstream};
+use super::upstream::{ConnectError, Introduction, Upstream};
 use crate::sync::lock;
 use crate::wire::message::Message;
-
-/// How clients get sessions of their own.
-pub struct Isolation {
-    dialer: Dialer,
-    drain: Duration,
-    /// Kept as long as there are such sessions.
-    _keep: Arc<dyn Any + Send + Sync>,
-    /// Fires when sessions are to be had another way, or not any more.
-    pub(super) is_over: CancellationToken,
-}
-
-impl Isolation {
-    /// Sessions are opened with `dialer`. When they are not to be had any more, calls in flight get `drain` to end; until
-    /// the last is closed, `keep` is kept.
-    pub fn new(dialer: Dialer, drain: Duration, keep: Arc<dyn Any + Send + Sync>) -> Self {
-        Self { dialer, drain, _keep: keep, is_over: CancellationToken::new() }
-    }
-}
-
-impl fmt::Debug for Isolation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Isolation")
-            .field("dialer", &self.dialer)
-            .field("drain", &self.drain)
-            .finish_non_exhaustive()
-    }
-}
 
 /// The sessions of one client. Servers that are isolated are few: they are looked through.
 #[derive(Debug, Default)]
@@ -104,7 +75,12 @@ impl OwnSessions {
     }
 
     /// The client's place for a session with the server of `link`.
-    fn with(&self, link: &Arc<Link>, client: &Arc<Client>, isolation: &Arc<Isolation>) -> Arc<OwnSession> {
+    pub(super) fn with(
+        &self,
+        link: &Arc<Link>,
+        client: &Arc<Client>,
+        isolation: &Arc<Isolation>,
+    ) -> Arc<OwnSession> {
         let mut sessions = lock(&self.0);
         // Ways that are retired have no sessions.
         sessions.retain(|own| own.link.strong_count() > 0);
@@ -146,66 +122,36 @@ impl OwnSessions {
     }
 }
 
-/// Why a client gets no session with a server.
-#[derive(Debug)]
-pub(super) enum NoSession {
-    /// The server has none for anybody.
-    NotConnected,
-    /// The server gives this client none of its own, and why, for the client.
-    Refused(String),
-}
-
-impl Link {
-    /// What those who share the session that `client` uses have in common.
-    pub(super) fn ledger_of(self: &Arc<Self>, client: &Arc<Client>) -> Arc<Ledger> {
-        match self.isolation() {
-            Some(isolation) => Arc::clone(&client.own.with(self, client, &isolation).ledger),
-            None => Arc::clone(self.ledger()),
-        }
-    }
-
-    /// The session that `client` uses, lost or not, where there is one.
-    pub(super) fn current_of(self: &Arc<Self>, client: &Arc<Client>) -> Option<Arc<Upstream>> {
-        match self.isolation() {
-            Some(isolation) => client.own.with(self, client, &isolation).current(),
-            None => self.current(),
-        }
-    }
-
-    /// The session that `client` uses: that of all, or its own, which is opened if need be.
+impl OwnSession {
+    /// The session, which is opened if need be.
     ///
     /// # Errors
     ///
-    /// There is none, and will be none soon.
-    pub(super) async fn session_of(
-        self: &Arc<Self>,
+    /// Why there is none, and will be none soon, for the client.
+    pub(super) async fn upstream(
+        &self,
+        link: &Arc<Link>,
         client: &Arc<Client>,
-    ) -> Result<Arc<Upstream>, NoSession> {
-        let server = self.server();
-        // Also of use where clients have their own: a server that has no session for us has none for them.
-        let Some(shared) = self.session().await else {
-            return Err(NoSession::NotConnected);
-        };
-        let Some(isolation) = self.isolation() else { return Ok(shared) };
-        let own = client.own.with(self, client, &isolation);
-        let cell = own.usable(&isolation);
+        isolation: &Arc<Isolation>,
+    ) -> Result<Arc<Upstream>, String> {
+        let cell = self.usable(isolation);
         if let Some(upstream) = cell.upstream.get() {
             return Ok(Arc::clone(upstream));
         }
         // A task of its own: a call that is cancelled must not leave half a session behind, which nobody can close.
         let opening = open_once(
-            Arc::clone(self),
+            Arc::clone(link),
             Arc::clone(client),
-            Arc::clone(&own.ledger),
+            Arc::clone(&self.ledger),
             cell,
-            Arc::clone(&isolation),
+            Arc::clone(isolation),
         );
-        let opened = isolation.dialer.tracker.spawn(self.own_sessions().track_future(opening)).await;
+        let opened = isolation.dialer.tracker.spawn(link.own_sessions().track_future(opening)).await;
         match opened {
             Ok(Ok(upstream)) => Ok(upstream),
-            Ok(Err(why)) => Err(NoSession::Refused(format!("server {server} gives no session: {why}"))),
+            Ok(Err(why)) => Err(format!("server {} gives no session: {why}", link.server())),
             // Its task cannot be awaited: the runtime ends.
-            Err(error) => Err(NoSession::Refused(error.to_string())),
+            Err(error) => Err(error.to_string()),
         }
     }
 }
@@ -225,7 +171,7 @@ async fn open_once(
             info: client.declared.info.as_deref().unwrap_or(&us),
         };
         let (dialer, is_over) = (isolation.dialer.clone(), &isolation.is_over);
-        let upstream = Upstream::open(&link, ledger, introduction, dialer, is_over).await?;
+        let upstream = Upstream::open(link.terms(ledger), introduction, dialer, is_over).await?;
         upstream.restore();
         let keeping = keep(Arc::clone(&client), Arc::clone(&upstream), Arc::clone(&isolation));
         // Counted with the way, so that whoever retires it can wait.

@@ -15,10 +15,12 @@ use bytestring::ByteString;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use super::catalogue::{Catalogue, Entry, Member};
+use super::catalogue::{Catalogue, Entry};
 use super::client::Clients;
-use super::link::{Limits, Link};
+use super::limits::Limits;
+use super::link::Link;
 use super::local::LocalTools;
+use super::member::Member;
 use super::offer::{Item, Kind};
 use super::standing::Standings;
 use crate::mcpserver::ServerName;

@@ -9,14 +9,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::client::{Call, Client};
+use super::call::Call;
 use super::context::Outgoing;
 use super::observed;
-use super::own::NoSession;
 use super::pauses::Pauses;
 use super::registry::Registry;
 use super::request::{ClientRequest, Edit};
 use super::said::Origin;
+use super::session::{ClientSession, NoSession, PlacedCall};
 use super::upstream::Upstream;
 use crate::telemetry::calls::{Call as Observed, Failure, Outcome};
 use crate::wire::client::{ClientError, Said};
@@ -30,8 +30,8 @@ pub(super) struct Relay<'r> {
     pub(super) request: &'r ClientRequest<'r>,
     /// What is exchanged besides id and token.
     pub(super) edits: &'r [Edit],
-    pub(super) client: &'r Arc<Client>,
-    pub(super) call: &'r Call,
+    pub(super) session: &'r ClientSession,
+    pub(super) placed: &'r PlacedCall<'r>,
     pub(super) reply: &'r Reply,
     /// Who is told what happens.
     pub(super) observed: &'r Observed,
@@ -45,7 +45,7 @@ impl Relay<'_> {
     /// The server's answer, with the server's id. `None` where the call was cancelled: the server has been told then,
     /// and there is no answer.
     pub(super) async fn run(&self) -> Option<Result<Message, RpcError>> {
-        let Call { link, cancelled, .. } = self.call;
+        let (link, cancelled) = (self.placed.link, &self.call().cancelled);
         let server = link.server();
         let unavailable = |why: &dyn std::fmt::Display| {
             let what = self.request.describe();
@@ -55,7 +55,7 @@ impl Relay<'_> {
         let mut reopened = false;
         let mut pauses = Pauses::new();
         loop {
-            let session = link.session_of(self.client);
+            let session = self.session.upstream_of(link);
             let upstream = match cancelled.run_until_cancelled(session).await? {
                 Ok(upstream) => upstream,
                 Err(error) => {
@@ -98,6 +98,10 @@ impl Relay<'_> {
         }
     }
 
+    fn call(&self) -> &Call {
+        self.placed.call()
+    }
+
     /// `None`: cancelled.
     async fn send(
         &self,
@@ -107,22 +111,23 @@ impl Relay<'_> {
         let _under_way = upstream.call();
         let id = upstream.session().next_id();
         let request = self.request.for_server(id, self.edits.iter().chain(&self.context.edit));
-        self.call.set_at_server(id);
-        upstream.side().used_by(self.client);
+        let (client, call) = (&self.session.client, self.call());
+        call.set_at_server(id);
+        upstream.side().used_by(client);
         self.observed.sent(upstream.facts(), upstream.session().id(), id);
         let mut on_said = |said| match said {
             Said::Head => self.observed.head(),
             Said::Message(message) => {
                 // Progress begins the time of the call again.
-                self.call.has_progressed();
-                upstream.side().take(&message, Origin::Call(self.client, self.call));
+                call.has_progressed();
+                upstream.side().take(&message, Origin::Call(client, call));
             }
             // As the server does with us.
             Said::Away(retry) => self.reply.send_away(retry),
         };
         let timer = async {
             match limit {
-                Some(limit) => expire(limit, self.call).await,
+                Some(limit) => expire(limit, call).await,
                 None => std::future::pending().await,
             }
         };
@@ -131,11 +136,11 @@ impl Relay<'_> {
             biased;
             answer = upstream.session().request_and_watch(request, id, &self.context.headers, &mut on_said) => {
                 self.observed.returned();
-                upstream.side().has_answered(self.client);
+                upstream.side().has_answered(client);
                 return Some(answer.map_err(Failed::Client));
             }
             // Before the end of the session: that of a client alone ends because the client leaves.
-            () = self.call.cancelled.cancelled() => None,
+            () = call.cancelled.cancelled() => None,
             () = upstream.closed() => {
                 self.observed.returned();
                 return Some(Err(Failed::Gone));
@@ -143,7 +148,7 @@ impl Relay<'_> {
             limit = timer => Some(limit),
         };
         self.observed.returned();
-        upstream.side().given_up_by(self.client);
+        upstream.side().given_up_by(client);
         let why = if reason.is_some() { "timed out" } else { "cancelled by the client" };
         let params = format!(r#"{{"requestId":{id},"reason":{}}}"#, json::quoted(why));
         upstream.tell(rpc::notification("notifications/cancelled", Some(&params)));

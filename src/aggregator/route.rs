@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::catalogue::{Catalogue, SharedTool, Target};
-use super::client::Client;
+use super::catalogue::Catalogue;
 use super::link::Link;
+use super::member::{SharedTool, Target};
 use super::offer::Kind;
 use super::registry::Registry;
 use super::request::{ClientRequest, Edit};
 use super::scope::Scope;
+use super::session::ClientSession;
 use super::tasks;
 use crate::wire::json;
 use crate::wire::rpc::RpcError;
@@ -30,14 +31,14 @@ impl Route {
     /// What the client gets as the answer: nothing exposed is called so, or nobody can tell whom to ask.
     pub(super) fn of(
         request: &ClientRequest<'_>,
-        client: &Client,
+        session: &ClientSession,
         catalogue: &Catalogue,
         registry: &Registry,
     ) -> Result<Self, RpcError> {
         if tasks::is_about_tasks(request.method) {
-            return Ok(Self::unchanged(&tasks::link_of(client, request)?));
+            return Ok(Self::unchanged(&tasks::link_of(session, request)?));
         }
-        if let Scope::Server(server) = &client.scope {
+        if let Scope::Server(server) = &session.client.scope {
             let member = catalogue.server(server).ok_or_else(|| registry.not_connected(server))?;
             return Ok(Self::unchanged(&member.link));
         }

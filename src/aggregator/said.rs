@@ -12,12 +12,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use bytestring::ByteString;
+use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Duration, Instant};
 use tracing::{debug, info};
 
-use super::asked::Expected;
-use super::client::{Call, Client};
+use super::asked::{Asker, Expected};
+use super::call::Call;
+use super::client::Client;
 use super::ledger::{Audience, Ledger};
 use super::level::Level;
 use super::offer::{Kind, PerKind};
@@ -25,7 +27,7 @@ use crate::sync::lock;
 use crate::wire::json;
 use crate::wire::message::{Message, RequestId, View};
 use crate::wire::rpc::{self, RpcError};
-use crate::wire::stream::{Dropped, Weight};
+use crate::wire::stream::Dropped;
 
 /// Where a message came from.
 #[derive(Clone, Copy, Debug)]
@@ -271,7 +273,7 @@ impl ServerSide {
             let params = params.unwrap_or_default();
             return info!(server = %self.ledger.server, %params, "a message that is no call's");
         };
-        if !client.wants_log(&self.ledger, || Level::of_message(params)) {
+        if !self.ledger.is_log_for(&client, || Level::of_message(params)) {
             return;
         }
         match origin {
@@ -320,7 +322,7 @@ impl ServerSide {
                 return Err(RpcError::new(RpcError::INVALID_REQUEST, why));
             };
             let number = client.asked.expect(Expected {
-                side: Arc::downgrade(self),
+                asker: Arc::downgrade(self) as Weak<dyn Asker>,
                 id: server_id,
                 token: token.map(|token| request.text().slice_ref(token)),
             })?;
@@ -350,7 +352,7 @@ impl ServerSide {
         if let Audience::One(client) = &self.ledger.audience {
             let gone = || RpcError::new(RpcError::UPSTREAM, "the client has gone");
             let client = client.upgrade().ok_or_else(gone)?;
-            let call = client.calls_to(&self.ledger).into_iter().next();
+            let call = client.calls_of(&self.ledger.sharers).into_iter().next();
             return Ok((client, call));
         }
         let mut calls = self.calls().into_iter();
@@ -393,7 +395,7 @@ impl ServerSide {
             Audience::Shared(clients) => clients.all(),
         };
         let of = |client: Arc<Client>| {
-            let calls = client.calls_to(&self.ledger);
+            let calls = client.calls_of(&self.ledger.sharers);
             calls.into_iter().map(move |call| (Arc::clone(&client), call))
         };
         clients.into_iter().flat_map(of).collect()
@@ -412,11 +414,6 @@ impl ServerSide {
         }
     }
 
-    /// A request of the server needs no answer any more: it has one.
-    pub(super) fn is_answered(&self, id: &RequestId) {
-        lock(&self.asked).remove(id);
-    }
-
     /// The session is over: clients need not answer.
     pub(super) fn give_up(&self) {
         let asked = std::mem::take(&mut *lock(&self.asked));
@@ -429,26 +426,25 @@ impl ServerSide {
             }
         }
     }
+}
 
-    /// Sends something to the server soon, or never where too much waits already.
-    pub(super) fn reply(&self, text: ByteString) {
+impl Asker for ServerSide {
+    fn is_answered(&self, id: &RequestId) {
+        lock(&self.asked).remove(id);
+    }
+
+    fn reply(&self, text: ByteString) {
         if self.outbox.try_send(text).is_err() {
             self.unsent.add();
             debug!("an answer to the server is dropped: too many wait, or the session is over");
         }
     }
 
-    /// Sends something to the server soon; waits while too much waits already.
-    pub(super) async fn send(&self, text: ByteString) {
-        if self.outbox.send(text).await.is_err() {
-            debug!("an answer to a server whose session is over");
-        }
-    }
-}
-
-impl Call {
-    /// Passes a notification on to the call's client.
-    fn say(&self, text: ByteString) {
-        self.stream.push(text, Weight::Droppable);
+    fn send(&self, text: ByteString) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if self.outbox.send(text).await.is_err() {
+                debug!("an answer to a server whose session is over");
+            }
+        })
     }
 }

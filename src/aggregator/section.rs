@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::catalogue::{Member, SharedTool, Target};
 use super::family::FamilyTool;
 use super::link::Link;
+use super::member::{Member, SharedTool, Target};
 use super::naming::{self, Candidate, Named, NamingProblem, NotShared};
 use super::offer::{Item, Kind, List, ListText};
 use super::template::UriTemplate;

@@ -15,8 +15,9 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument as _, debug, info_span};
 
+use super::asked::Asker as _;
 use super::ledger::Ledger;
-use super::link::{Limits, Link};
+use super::limits::Limits;
 use super::offer::{InvalidItem, Item, Kind, List, Offer, PerKind};
 use super::outbox::send_outbox;
 use super::pauses::Pauses;
@@ -27,6 +28,7 @@ use crate::wire::client::{ClientConfig, ClientError, Pool, Session};
 use crate::wire::json;
 use crate::wire::message::{Message, View};
 use crate::wire::rpc;
+use crate::wire::stream::Dropped;
 use crate::wire::version::ProtocolVersion;
 
 /// Lists that have more pages than this are not read on: a server that always gives a next cursor never ends.
@@ -72,6 +74,19 @@ pub(super) struct Introduction<'i> {
     pub(super) info: &'i str,
 }
 
+/// What a session has of the way to its server, which outlives it.
+#[derive(Debug)]
+pub(super) struct Terms {
+    /// What those who share it have in common.
+    pub(super) ledger: Arc<Ledger>,
+    /// What the server says of its lists.
+    pub(super) lists: Arc<ListChanges>,
+    /// Counts answers that the server does not take.
+    pub(super) unsent: Dropped,
+    /// [`Limits::timeout`].
+    pub(super) timeout: Duration,
+}
+
 /// What it takes to open sessions with a server.
 #[derive(Clone, Debug)]
 pub struct Dialer {
@@ -84,34 +99,34 @@ pub struct Dialer {
 }
 
 impl Upstream {
-    /// Connects to a server. Its tasks run on `tracker` and end when the session is closed or lost.
-    ///
-    /// A connection that is refused, and a route that the gateway does not have yet, are tried again within
-    /// [`Limits::timeout`], until `given_up`. What was sent by then is answered first.
+    /// Opens a session that clients share.
     ///
     /// # Errors
     ///
-    /// See [`ConnectError`].
-    pub async fn connect(
-        link: &Link,
+    /// As [`open`](Self::open).
+    pub(super) async fn connect(
+        terms: Terms,
         dialer: Dialer,
         given_up: &CancellationToken,
     ) -> Result<Arc<Self>, ConnectError> {
         let us = format!(r#"{{"name":"sidegate","version":"{}"}}"#, env!("CARGO_PKG_VERSION"));
         let introduction = Introduction { capabilities: SHARED_CAPABILITIES, info: &us };
-        Self::open(link, Arc::clone(link.ledger()), introduction, dialer, given_up).await
+        Self::open(terms, introduction, dialer, given_up).await
     }
 
-    /// As [`connect`](Self::connect), for those who share `ledger`.
+    /// Opens a session with a server that is told this of its client.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
     pub(super) async fn open(
-        link: &Link,
-        ledger: Arc<Ledger>,
+        terms: Terms,
         introduction: Introduction<'_>,
         dialer: Dialer,
         given_up: &CancellationToken,
     ) -> Result<Arc<Self>, ConnectError> {
-        let server = link.server().clone();
-        let timeout = link.limits().timeout;
+        let Terms { ledger, lists, unsent, timeout } = terms;
+        let server = ledger.server.clone();
         let Dialer { pool, config, tracker } = dialer;
         let opening = open(pool, config, &tracker, &introduction, Instant::now() + timeout, given_up);
         let (session, answer) =
@@ -130,8 +145,7 @@ impl Upstream {
         });
         let session = Arc::new(session);
         let lost = CancellationToken::new();
-        let lists = Arc::clone(link.lists());
-        let side = ServerSide::new(ledger, Arc::clone(&lists), outbox, link.unsent().clone());
+        let side = ServerSide::new(ledger, Arc::clone(&lists), outbox, unsent);
         // Of its own: it lasts longer than the opening of the session, which may be a part of something.
         let span = info_span!(parent: None, "upstream", %server);
         // They hold the session and not the upstream: when that is dropped, they end, and the session is closed.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::openings::Life;
 use super::pending::{Pending, opened};
 use super::served::Served;
 use super::{BridgeSettings, MAX_MESSAGE, StdioTarget};
@@ -44,10 +45,7 @@ const SHOWN_LENGTH: usize = 200;
 pub(super) struct ChildSession {
     pending: Pending,
     stdin: mpsc::Sender<ByteString>,
-    /// Fires when the child is to end.
-    end: CancellationToken,
-    /// Fires when nothing of the child is left.
-    gone: CancellationToken,
+    life: Arc<Life>,
     /// `initialize` has been answered.
     opened: AtomicBool,
     /// Who wants to know which child answers what, and how long it takes.
@@ -78,15 +76,14 @@ impl ChildSession {
             pending: Pending::new(handle.clone()),
             id: handle.id().clone(),
             stdin: stdin_sender,
-            end: stop.child_token(),
-            gone: CancellationToken::new(),
+            life: Life::until(stop),
             opened: AtomicBool::new(false),
             children: Arc::clone(&settings.children),
         });
-        if !served.server.openings.enter(&session) {
+        if !served.server.openings.enter(&session.life) {
             return Err(RpcError::new(RpcError::UPSTREAM, "the server is being restarted"));
         }
-        let ended_early = EndOnDrop(Some(Arc::clone(&session)));
+        let ended_early = EndOnDrop(Some(Arc::clone(&session.life)));
         let receiver = session.pending.expect_initialize(id);
         let what = (Arc::clone(served), Arc::clone(target));
         let keeping = keep(Arc::clone(&session), what, settings.clone(), tracker.clone(), messages);
@@ -95,7 +92,7 @@ impl ChildSession {
 
         let (answer, version) = opened(receiver).await?;
         session.opened.store(true, Ordering::Release);
-        served.server.openings.leave(&session);
+        served.server.openings.leave(&session.life);
         ended_early.disarm();
         Ok(Opened { session, response: answer.text().clone(), version })
     }
@@ -137,27 +134,13 @@ impl ChildSession {
 
     /// Ends the child; returns when nothing of it is left.
     pub(super) async fn end(&self) {
-        self.give_up();
-        self.gone().await;
-    }
-
-    /// Ends the child soon.
-    pub(super) fn give_up(&self) {
-        self.end.cancel();
-    }
-
-    pub(super) fn is_given_up(&self) -> bool {
-        self.end.is_cancelled()
-    }
-
-    /// Waits until nothing of the child is left.
-    pub(super) async fn gone(&self) {
-        self.gone.cancelled().await;
+        self.life.end.cancel();
+        self.life.gone.cancelled().await;
     }
 }
 
 /// Ends a session that is given up before it was open.
-struct EndOnDrop(Option<Arc<ChildSession>>);
+struct EndOnDrop(Option<Arc<Life>>);
 
 impl EndOnDrop {
     fn disarm(mut self) {
@@ -167,8 +150,8 @@ impl EndOnDrop {
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
-        if let Some(session) = &self.0 {
-            session.give_up();
+        if let Some(life) = &self.0 {
+            life.end.cancel();
         }
     }
 }
@@ -192,8 +175,8 @@ async fn keep(
         }
         Err(why) => tell_end(&session, format!("the server cannot be started: {why}")),
     }
-    session.gone.cancel();
-    served.server.openings.leave(&session);
+    session.life.gone.cancel();
+    served.server.openings.leave(&session.life);
 }
 
 /// The child of a session.
@@ -248,7 +231,7 @@ impl Keeper {
         stdout: pipe::Receiver,
     ) {
         let session = Arc::clone(&self.session);
-        let end = session.end.clone();
+        let end = session.life.end.clone();
         let writing = write_messages(stdin, messages, end.clone());
         let reading = read_messages(&self.name, stdout, &session, Arc::clone(&self.filter));
         // stdout at its end: nothing more can be answered, whether or not the process is still there.

@@ -5,8 +5,25 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::child::ChildSession;
+use tokio_util::sync::CancellationToken;
+
 use crate::sync::lock;
+
+/// How long a session's child is to live.
+#[derive(Debug)]
+pub(super) struct Life {
+    /// Fires when the child is to end.
+    pub(super) end: CancellationToken,
+    /// Fires when nothing of the child is left.
+    pub(super) gone: CancellationToken,
+}
+
+impl Life {
+    /// A life that is to end with `stop`, too.
+    pub(super) fn until(stop: &CancellationToken) -> Arc<Self> {
+        Arc::new(Self { end: stop.child_token(), gone: CancellationToken::new() })
+    }
+}
 
 /// Sessions that are being opened, and those that were given up and have not ended yet.
 #[derive(Debug, Default)]
@@ -14,7 +31,7 @@ pub(super) struct Openings(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    sessions: Vec<Arc<ChildSession>>,
+    sessions: Vec<Arc<Life>>,
     /// How many want none to be opened.
     refusals: usize,
 }
@@ -25,7 +42,7 @@ pub struct Refusal(Arc<Openings>);
 
 impl Openings {
     /// Enters a session whose child is about to be started. Whether that may be.
-    pub(super) fn enter(&self, session: &Arc<ChildSession>) -> bool {
+    pub(super) fn enter(&self, session: &Arc<Life>) -> bool {
         let mut state = lock(&self.0);
         let may = state.refusals == 0;
         if may {
@@ -35,7 +52,7 @@ impl Openings {
     }
 
     /// A session is open, or has ended.
-    pub(super) fn leave(&self, session: &Arc<ChildSession>) {
+    pub(super) fn leave(&self, session: &Arc<Life>) {
         lock(&self.0).sessions.retain(|other| !Arc::ptr_eq(other, session));
     }
 
@@ -43,16 +60,16 @@ impl Openings {
     pub(super) fn refuse(self: &Arc<Self>) -> Refusal {
         let mut state = lock(&self.0);
         state.refusals += 1;
-        state.sessions.iter().for_each(|session| session.give_up());
+        state.sessions.iter().for_each(|session| session.end.cancel());
         Refusal(Arc::clone(self))
     }
 
     /// Waits until nothing is left of those that were given up.
     pub(super) async fn given_up(&self) {
-        let given_up: Vec<_> =
-            lock(&self.0).sessions.iter().filter(|session| session.is_given_up()).cloned().collect();
+        let is_given_up = |session: &&Arc<Life>| session.end.is_cancelled();
+        let given_up: Vec<_> = lock(&self.0).sessions.iter().filter(is_given_up).cloned().collect();
         for session in given_up {
-            session.gone().await;
+            session.gone.cancelled().await;
         }
     }
 }

@@ -16,6 +16,7 @@
 //! | `advice` | what somebody can do about a server that cannot be reached |
 //! | [`Retry`] | how tries slow down |
 //! | [`Operator`] | what an operator can ask for: start, stop, restart |
+//! | [`state`](ServerState) | where a server stands |
 //! | [`status`](ServerStatus) | what users see |
 //! | `told` | what clients are told of a server that cannot be called |
 //!
@@ -34,6 +35,7 @@ mod look;
 mod operator;
 mod retry;
 mod route;
+mod state;
 mod status;
 mod told;
 
@@ -59,7 +61,8 @@ pub use front::{Front, FrontGateway, Routes, Routing};
 pub use operator::{Done, OperateError, Operator};
 pub use retry::Retry;
 pub use route::Surroundings;
-pub use status::{LastError, STATES, ServerState, ServerStatus, Statuses};
+pub use state::ServerState;
+pub use status::{LastError, STATES, ServerStatus, Statuses};
 
 /// What a reconciler works with.
 pub struct ReconcilerOptions {

@@ -8,7 +8,8 @@ use std::str::FromStr as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::look::Order;
-use super::status::{ServerState, Statuses};
+use super::state::ServerState;
+use super::status::Statuses;
 use crate::mcpserver::{Definitions, EditError, ServerName};
 
 /// Starts, stops and restarts servers. Cheap to clone.

@@ -6,7 +6,7 @@
 use crate::aggregator::standing::{Outlook, Standing};
 use crate::mcpserver::{Definition, ServerName};
 
-use super::status::ServerState;
+use super::state::ServerState;
 
 /// The longest reason, in characters. Commands and the page tell the whole of it.
 const LONGEST: usize = 300;

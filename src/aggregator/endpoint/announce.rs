@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Aggregate;
+use super::{Aggregate, shown};
 
 /// A change of the catalogue is announced when nothing more has changed for this long, so that what changes together
 /// is announced once, but no later than `ANNOUNCE_AT_LATEST` after it began.
@@ -23,7 +23,10 @@ impl Aggregate {
                 };
                 // The limit itself is of no interest: either way the news is told now.
                 let _ = tokio::time::timeout(ANNOUNCE_AT_LATEST, quiet).await;
-                let catalogue = self.clients().tell_all(|| Arc::clone(&catalogues.borrow_and_update()));
+                let latest = || Arc::clone(&catalogues.borrow_and_update());
+                let catalogue = self.clients().tell_all(latest, |client, catalogue| {
+                    client.tell(|kind| shown(client, catalogue, kind));
+                });
                 // Servers that have come are asked for what others were asked for. They answer when they like.
                 drop(self.align_levels(&catalogue));
             }
@@ -41,8 +44,9 @@ mod tests {
 
     use super::super::tests::request;
     use super::*;
-    use crate::aggregator::catalogue::Member;
-    use crate::aggregator::link::{Limits, Link};
+    use crate::aggregator::limits::Limits;
+    use crate::aggregator::link::Link;
+    use crate::aggregator::member::Member;
     use crate::aggregator::offer::Offer;
     use crate::aggregator::registry::Registry;
     use crate::wire::server::{SESSION_ID, ServerConfig, StreamableHttp};

@@ -3,15 +3,14 @@
 //! Invariants: every request that can take long is told to whoever observes calls, once, when it is over; after the instance
 //! began to stop no server is asked; what is counted as in flight is what stopping waits for.
 //!
-//! Meta tools have been resolved before ([`exposure`](super::super::exposure)).
+//! Meta tools have been resolved before (`exposed`).
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use bytestring::ByteString;
 use tokio::sync::watch;
 
-use super::Aggregate;
+use super::{Aggregate, shown};
 use crate::aggregator::catalogue::Catalogue;
 use crate::aggregator::client::Client;
 use crate::aggregator::observed::{self, outcome_of_error, outcome_of_result};
@@ -20,6 +19,7 @@ use crate::aggregator::relay::Relay;
 use crate::aggregator::request::ClientRequest;
 use crate::aggregator::route::Route;
 use crate::aggregator::scope::Scope;
+use crate::aggregator::session::ClientSession;
 use crate::aggregator::{call_id, context, elicitations, tasks, uris};
 use crate::telemetry::calls::{Call as Observed, Outcome};
 use crate::wire::json;
@@ -57,15 +57,15 @@ impl Aggregate {
     }
 
     /// Answers a request, which calls no meta tool, and tells whoever observes calls. `None` where there is no answer.
-    pub(in crate::aggregator) async fn answer_observed(
+    pub(super) async fn answer_observed(
         &self,
-        client: &Arc<Client>,
+        session: &ClientSession,
         request: &ClientRequest<'_>,
         reply: &Reply,
     ) -> Option<Result<ByteString, RpcError>> {
         let parent = context::parent(request, self.calls.propagation());
-        let observed = self.calls.begin(observed::begin(client, request, parent));
-        let mut answer = observed.carrying(self.answer(client, request, reply, &observed)).await;
+        let observed = self.calls.begin(observed::begin(&session.client, request, parent));
+        let mut answer = observed.carrying(self.answer(session, request, reply, &observed)).await;
         match &mut answer {
             Some(Ok(_)) => observed.ends(Outcome::Ok, None),
             Some(Err(error)) => {
@@ -79,7 +79,7 @@ impl Aggregate {
     }
 
     /// Answers the call of a tool that needs nobody else, and tells whoever observes calls.
-    pub(in crate::aggregator) fn answer_at_once(
+    pub(super) fn answer_at_once(
         &self,
         client: &Client,
         request: &ClientRequest<'_>,
@@ -94,7 +94,7 @@ impl Aggregate {
     /// Answers a request, which calls no meta tool. `None` where there is no answer: it was cancelled.
     async fn answer(
         &self,
-        client: &Arc<Client>,
+        session: &ClientSession,
         request: &ClientRequest<'_>,
         reply: &Reply,
         observed: &Observed,
@@ -102,18 +102,19 @@ impl Aggregate {
         if request.method == "ping" {
             return Some(Ok(rpc::result(request.id, "{}")));
         }
+        let client = &session.client;
         let catalogue = self.catalogue();
         if let Some(kind) = Kind::listed_by(request.method)
             && offers(&catalogue, &client.scope, kind.capability())
         {
-            return Some(list(client.list(&catalogue, kind), request));
+            return Some(list(shown(client, &catalogue, kind), request));
         }
         match request.method {
             "logging/setLevel" if offers(&catalogue, &client.scope, "logging") => {
-                let answer = self.set_level(client, request).await;
+                let answer = self.set_level(session, request).await;
                 return Some(answer.map(|()| rpc::result(request.id, "{}")));
             }
-            "tasks/list" => return Some(Ok(self.list_tasks(client, request).await)),
+            "tasks/list" => return Some(Ok(tasks::list(session, request).await)),
             _ => {}
         }
         if self.stopping.is_cancelled() {
@@ -125,7 +126,7 @@ impl Aggregate {
             let answer = rpc::result(request.id, &answer);
             return Some(Ok(self.with_call_id(request, observed, answer)));
         }
-        let route = match Route::of(request, client, &catalogue, &self.registry) {
+        let route = match Route::of(request, session, &catalogue, &self.registry) {
             Ok(route) => route,
             Err(error) => return Some(Err(error)),
         };
@@ -133,50 +134,50 @@ impl Aggregate {
         drop(catalogue);
         observed.routed(route.link.server());
         let answer = match request.method {
-            "resources/subscribe" => self.subscribe(client, request, &route, reply, observed).await,
-            "resources/unsubscribe" => self.unsubscribe(client, request, &route, reply, observed).await,
-            _ => self.carry(client, request, &route, reply, observed).await,
+            "resources/subscribe" => self.subscribe(session, request, &route, reply, observed).await,
+            "resources/unsubscribe" => self.unsubscribe(session, request, &route, reply, observed).await,
+            _ => self.carry(session, request, &route, reply, observed).await,
         };
         Some(answer?.map(|answer| answer.text))
     }
 
     /// Asks a server. `None` where there is no answer: the request was cancelled.
-    pub(in crate::aggregator) async fn carry(
+    pub(super) async fn carry(
         &self,
-        client: &Arc<Client>,
+        session: &ClientSession,
         request: &ClientRequest<'_>,
         route: &Route,
         reply: &Reply,
         observed: &Observed,
     ) -> Option<Result<Answer, RpcError>> {
-        let under_way = match client.begin(request, &route.link, reply.stream()) {
-            Ok(under_way) => under_way,
+        let placed = match session.begin(request, &route.link, reply.stream()) {
+            Ok(placed) => placed,
             Err(error) => return Some(Err(error)),
         };
-        let call = &under_way.call;
         let _counted = InFlight::new(&self.in_flight);
         let context = context::outgoing(request, observed.trace(), self.calls.propagation());
         let registry = &self.registry;
-        let relay = Relay { request, edits: &route.edits, client, call, reply, observed, context, registry };
+        let (edits, placed) = (&route.edits, &placed);
+        let relay = Relay { request, edits, session, placed, reply, observed, context, registry };
         let answer = match relay.run().await? {
             Ok(answer) => answer,
             Err(error) => return Some(Err(error)),
         };
         if request.is_task {
-            tasks::remember(client, call, &answer);
+            tasks::remember(session, placed, &answer);
         }
         Some(Ok(match answer.view() {
             View::Response { id, outcome: Err(error) } => {
                 let (outcome, message) = outcome_of_error(error);
                 observed.ends(outcome, message.as_deref());
-                elicitations::remember(client, call, error);
+                elicitations::remember(&session.client, &placed.ledger, error);
                 // An error without an id is one that the server could not attribute; it came as the answer to this call.
                 let text = id.map_or_else(|| rpc::error(request.id, error), |_| answer.with_id(request.id));
                 Answer { text, is_error: true }
             }
             View::Response { outcome: Ok(result), .. } => {
                 observed.ends(outcome_of_result(request.method, result), None);
-                let text = self.exposed(client, request, route, observed, &answer, result);
+                let text = self.exposed(&session.client, request, route, observed, &answer, result);
                 Answer { text, is_error: false }
             }
             _ => Answer { text: answer.with_id(request.id), is_error: false },
@@ -246,10 +247,10 @@ impl Aggregate {
 
 /// What a server has answered, as the client gets it.
 #[derive(Debug)]
-pub(in crate::aggregator) struct Answer {
-    pub(in crate::aggregator) text: ByteString,
+pub(super) struct Answer {
+    pub(super) text: ByteString,
     /// It is a JSON-RPC error.
-    pub(in crate::aggregator) is_error: bool,
+    pub(super) is_error: bool,
 }
 
 /// Whether a client may ask for what belongs to a capability. Those of all servers may always.

@@ -23,26 +23,20 @@ mod rank;
 mod relayed;
 mod tools;
 
-use std::sync::Arc;
-
-use bytestring::ByteString;
 use http::{HeaderMap, HeaderName};
 
 use self::arguments::Refused;
 use self::relayed::Relayed;
-pub(super) use self::tools::MetaTools;
-use self::tools::{Action, MetaTool};
+use self::tools::Action;
+pub(super) use self::tools::{MetaTool, meta_tools};
 use super::catalogue::Catalogue;
 use super::client::Client;
-use super::endpoint::Aggregate;
 use super::registry::Registry;
 use super::request::ClientRequest;
 use super::scope::Scope;
 use crate::config::Exposure;
 use crate::wire::json;
-use crate::wire::message::Message;
 use crate::wire::rpc::RpcError;
-use crate::wire::server::Reply;
 
 /// The header with which a client says at `initialize` what it wants, `direct` or `meta`, whatever the settings say.
 pub const EXPOSURE: HeaderName = HeaderName::from_static("x-sidegate-exposure");
@@ -99,73 +93,43 @@ pub(super) fn instructions(catalogue: &Catalogue) -> String {
     json::quoted(&text)
 }
 
-impl Aggregate {
-    /// Answers a request of a client, which may be the call of a meta tool. `None` where there is no answer: it was
-    /// cancelled.
-    pub(super) async fn answer_exposed(
-        &self,
-        client: &Arc<Client>,
-        request: &ClientRequest<'_>,
-        reply: &Reply,
-    ) -> Option<Result<ByteString, RpcError>> {
-        let Some(tool) = called(client, request) else {
-            return self.answer_observed(client, request, reply).await;
-        };
-        if tool.action != Action::Use {
-            let found = || {
-                found(tool, request, &self.catalogue(), self.registry())
-                    .unwrap_or_else(|refused| refused.result())
-            };
-            return Some(Ok(self.answer_at_once(client, request, found)));
-        }
-        let relayed = match relayed(tool, request, &self.catalogue(), self.registry()) {
-            Ok(relayed) => relayed,
-            Err(refused) => return Some(Ok(self.answer_at_once(client, request, || refused.result()))),
-        };
-        let message = match Message::from_text(relayed.text) {
-            Ok(message) => message,
-            Err(error) => return Some(Err(RpcError::from(&error))),
-        };
-        let request = match ClientRequest::parse(&message) {
-            Ok(relayed) => ClientRequest { http: request.http, ..relayed },
-            Err(error) => return Some(Err(error)),
-        };
-        // Whoever observes calls sees the one that was meant.
-        let answer = self.answer_observed(client, &request, reply).await?;
-        Some(answer.map(|answer| relayed.shape.result(answer)))
-    }
-}
-
 /// The meta tool that a request calls.
-fn called(client: &Client, request: &ClientRequest<'_>) -> Option<MetaTool> {
-    if client.meta.is_none() || request.method != "tools/call" {
+pub(super) fn called(client: &Client, request: &ClientRequest<'_>) -> Option<MetaTool> {
+    if client.tools.is_none() || request.method != "tools/call" {
         return None;
     }
     MetaTool::named(&json::string(request.name?)?)
 }
 
 /// The result of a meta tool that looks for something.
-fn found(
+pub(super) fn found(
     tool: MetaTool,
     request: &ClientRequest<'_>,
     catalogue: &Catalogue,
     registry: &Registry,
-) -> Result<String, Refused> {
-    let arguments = tool.read(request)?;
-    match tool.action {
+) -> String {
+    let found = tool.read(request).and_then(|arguments| match tool.action {
         Action::Describe => find::describe(tool, &arguments, catalogue, registry),
         Action::List | Action::Filter | Action::Use => find::list(tool, &arguments, catalogue),
-    }
+    });
+    found.unwrap_or_else(|refused| refused.result())
 }
 
 /// The request that a meta tool stands for which uses something.
-fn relayed(
+///
+/// # Errors
+///
+/// The result of the meta tool where it stands for none.
+pub(super) fn relayed(
     tool: MetaTool,
     request: &ClientRequest<'_>,
     catalogue: &Catalogue,
     registry: &Registry,
-) -> Result<Relayed, Refused> {
-    relayed::request(tool, &tool.read(request)?, request, catalogue, registry)
+) -> Result<Relayed, String> {
+    let arguments = tool.read(request);
+    let relayed =
+        arguments.and_then(|arguments| relayed::request(tool, &arguments, request, catalogue, registry));
+    relayed.map_err(|refused: Refused| refused.result())
 }
 
 #[cfg(test)]

@@ -18,16 +18,16 @@ use crate::wire::json;
 
 /// A request in place of another.
 #[derive(Debug)]
-pub(super) struct Relayed {
+pub(in crate::aggregator) struct Relayed {
     /// The request.
-    pub(super) text: ByteString,
+    pub(in crate::aggregator) text: ByteString,
     /// What its result is made into.
-    pub(super) shape: Shape,
+    pub(in crate::aggregator) shape: Shape,
 }
 
 /// What a result is made into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(in crate::aggregator) enum Shape {
     /// It is a tool's already.
     AsItIs,
     /// Each of `contents` becomes an embedded resource.
@@ -116,7 +116,7 @@ fn other(
 
 impl Shape {
     /// An answer with its result made into that of a tool. Errors stay as they are.
-    pub(super) fn result(self, answer: ByteString) -> ByteString {
+    pub(in crate::aggregator) fn result(self, answer: ByteString) -> ByteString {
         let Ok([Some(result)]) = json::members(&answer, ["result"]) else { return answer };
         let content = match self {
             Self::AsItIs => return answer,

@@ -33,23 +33,16 @@ pub(super) enum Action {
 
 /// One of the meta tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct MetaTool {
+pub(in crate::aggregator) struct MetaTool {
     pub(super) action: Action,
     pub(super) subject: Subject,
 }
 
 /// The list of tools that a client sees who sees the meta tools.
-#[derive(Debug)]
-pub(in crate::aggregator) struct MetaTools {
-    pub(in crate::aggregator) list: ByteString,
-}
-
-impl MetaTools {
-    pub(in crate::aggregator) fn new() -> Self {
-        let mut list = ListText::begin(Kind::Tool);
-        MetaTool::all().for_each(|tool| list.push(&tool.describe().to_string()));
-        Self { list: list.end() }
-    }
+pub(in crate::aggregator) fn meta_tools() -> ByteString {
+    let mut list = ListText::begin(Kind::Tool);
+    MetaTool::all().for_each(|tool| list.push(&tool.describe().to_string()));
+    list.end()
 }
 
 impl Subject {
@@ -117,6 +110,11 @@ impl Subject {
 }
 
 impl MetaTool {
+    /// Whether it shows something, and uses nothing.
+    pub(in crate::aggregator) fn only_looks(self) -> bool {
+        self.action != Action::Use
+    }
+
     const ACTIONS: [Action; 4] = [Action::List, Action::Filter, Action::Describe, Action::Use];
 
     /// All of them, in the order in which they are listed.
@@ -362,7 +360,7 @@ mod tests {
     /// What every model pays for.
     #[test]
     fn the_list_is_short() {
-        let list = MetaTools::new().list;
+        let list = meta_tools();
         assert!(list.len() < 10_000, "{}", list.len());
         insta::assert_snapshot!(
             serde_json::to_string_pretty(&serde_json::from_str::<Value>(&list).unwrap()).unwrap()

@@ -11,7 +11,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, debug, field, info_span, warn};
 
-use crate::aggregator::link::{Limits, Link};
+use crate::aggregator::limits::Limits;
+use crate::aggregator::link::Link;
 use crate::aggregator::offer::Offer;
 use crate::aggregator::upstream::{ConnectError, Dialer, Upstream};
 use crate::bridge::Bridge;
@@ -142,7 +143,7 @@ async fn open(
     given_up: CancellationToken,
 ) -> Result<Opened, ConnectError> {
     let initialize = info_span!(target: LIFECYCLE, "sidegate.connect.initialize");
-    let upstream = Upstream::connect(&link, dialer, &given_up).instrument(initialize).await?;
+    let upstream = link.connect(dialer, &given_up).instrument(initialize).await?;
     let list = info_span!(target: LIFECYCLE, "sidegate.connect.list");
     let offer = given_up.run_until_cancelled(upstream.offer(link.limits()).instrument(list)).await;
     match offer.unwrap_or(Err(ConnectError::GivenUp)) {

@@ -12,15 +12,15 @@ use tracing::debug;
 
 use super::session::{Opened, Opening, close, list_again};
 use super::{Approach, Command, Settled, Shared, limits};
-use crate::aggregator::catalogue::Member;
+use crate::aggregator::isolation::Isolation;
 use crate::aggregator::link::Link;
+use crate::aggregator::member::Member;
 use crate::aggregator::offer::{Kind, Offer};
-use crate::aggregator::own::Isolation;
 use crate::aggregator::upstream::{ConnectError, Dialer, Upstream};
 use crate::mcpserver::{self, Definition, Transport};
 use crate::reconciler::advice::advice;
 use crate::reconciler::held::RouteLease;
-use crate::reconciler::status::ServerState;
+use crate::reconciler::state::ServerState;
 use crate::wire::client::{ClientConfig, Origin};
 use crate::yaml_applier::ROUTE_HEADER;
 

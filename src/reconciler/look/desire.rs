@@ -14,7 +14,7 @@ use super::server::{Active, Server};
 use crate::mcpserver::{Definition, Scan, ServerName, Transport};
 use crate::reconciler::actor::Shared;
 use crate::reconciler::route::{self, Reach, Way};
-use crate::reconciler::status::ServerState;
+use crate::reconciler::state::ServerState;
 
 impl Look {
     /// Compares what is with what is desired, and begins what is to be done.

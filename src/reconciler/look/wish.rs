@@ -14,7 +14,7 @@ use super::{Look, Progress};
 use crate::error::chain;
 use crate::reconciler::actor::Actor;
 use crate::reconciler::front::Refused;
-use crate::reconciler::status::ServerState;
+use crate::reconciler::state::ServerState;
 use crate::yaml_applier::{ApplyError, RouteName};
 
 impl Look {

@@ -1,16 +1,15 @@
 //! `logging/setLevel`: each client says what it wants, and each server is asked for the most that anybody wants of it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
-use super::catalogue::Catalogue;
-use super::client::Client;
-use super::endpoint::Aggregate;
-use super::level::Level;
-use super::request::ClientRequest;
+use super::Aggregate;
+use crate::aggregator::catalogue::Catalogue;
+use crate::aggregator::level::Level;
+use crate::aggregator::request::ClientRequest;
+use crate::aggregator::session::ClientSession;
 use crate::wire::json;
 use crate::wire::rpc::RpcError;
 
@@ -21,7 +20,7 @@ impl Aggregate {
     /// Takes the level that a client wants.
     pub(super) async fn set_level(
         &self,
-        client: &Arc<Client>,
+        session: &ClientSession,
         request: &ClientRequest<'_>,
     ) -> Result<(), RpcError> {
         let [raw] = json::members(request.params.unwrap_or("{}"), ["level"])
@@ -29,9 +28,9 @@ impl Aggregate {
         let raw = raw.ok_or_else(|| request.invalid(&"\"params.level\" is missing"))?;
         let level =
             Level::from_raw(raw).ok_or_else(|| request.invalid(&format_args!("{raw} is no level")))?;
-        client.level.set(level);
+        session.client.level.set(level);
         let mut asking = self.align_levels(&self.catalogue());
-        asking.extend(client.own.set_level(level));
+        asking.extend(session.own.set_level(level));
         let asking = join_all(asking);
         // Who has not answered by then answers nobody.
         let _ = tokio::time::timeout(PATIENCE, asking).await;

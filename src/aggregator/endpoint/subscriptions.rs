@@ -6,12 +6,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::catalogue::Catalogue;
-use super::client::Client;
-use super::endpoint::{Aggregate, Answer};
-use super::ledger::{Ledger, Left};
-use super::request::ClientRequest;
-use super::route::Route;
+use super::Aggregate;
+use super::answer::Answer;
+use crate::aggregator::catalogue::Catalogue;
+use crate::aggregator::client::Client;
+use crate::aggregator::ledger::{Ledger, Left};
+use crate::aggregator::request::ClientRequest;
+use crate::aggregator::route::Route;
+use crate::aggregator::session::ClientSession;
 use crate::telemetry::calls::Call as Observed;
 use crate::wire::rpc::{self, RpcError};
 use crate::wire::server::Reply;
@@ -27,62 +29,62 @@ struct Resource<'r> {
 }
 
 impl<'r> Resource<'r> {
-    fn of(client: &Arc<Client>, request: &ClientRequest<'r>, route: &'r Route) -> Result<Self, RpcError> {
+    fn of(session: &ClientSession, request: &ClientRequest<'r>, route: &'r Route) -> Result<Self, RpcError> {
         let exposed = request.string("uri", request.uri)?;
         let own = route.own_uri.as_deref().map_or_else(|| exposed.clone(), Cow::Borrowed);
-        Ok(Self { exposed, own, ledger: route.link.ledger_of(client) })
+        Ok(Self { exposed, own, ledger: session.ledger_of(&route.link) })
     }
 }
 
 impl Aggregate {
     pub(super) async fn subscribe(
         &self,
-        client: &Arc<Client>,
+        session: &ClientSession,
         request: &ClientRequest<'_>,
         route: &Route,
         reply: &Reply,
         observed: &Observed,
     ) -> Option<Result<Answer, RpcError>> {
-        let Resource { exposed, own, ledger } = match Resource::of(client, request, route) {
+        let Resource { exposed, own, ledger } = match Resource::of(session, request, route) {
             Ok(resource) => resource,
             Err(error) => return Some(Err(error)),
         };
-        if let Err(error) = client.count_subscription() {
+        if let Err(error) = session.count_subscription() {
             return Some(Err(error));
         }
-        let is_new = ledger.subscribe(client, &own, &exposed);
-        let answer = self.carry(client, request, route, reply, observed).await;
+        let is_new = ledger.subscribe(&session.client, &own, &exposed);
+        let answer = self.carry(session, request, route, reply, observed).await;
         let is_refused = !matches!(&answer, Some(Ok(answer)) if !answer.is_error);
         if is_new && is_refused {
-            ledger.unsubscribe(client, &own);
+            ledger.unsubscribe(&session.client, &own);
         }
         if is_refused || !is_new {
-            client.discount_subscription();
+            session.discount_subscription();
         }
         answer
     }
 
     pub(super) async fn unsubscribe(
         &self,
-        client: &Arc<Client>,
+        session: &ClientSession,
         request: &ClientRequest<'_>,
         route: &Route,
         reply: &Reply,
         observed: &Observed,
     ) -> Option<Result<Answer, RpcError>> {
-        let Resource { own, ledger, .. } = match Resource::of(client, request, route) {
+        let Resource { own, ledger, .. } = match Resource::of(session, request, route) {
             Ok(resource) => resource,
             Err(error) => return Some(Err(error)),
         };
-        let (was_subscribed, left) = ledger.unsubscribe(client, &own);
+        let (was_subscribed, left) = ledger.unsubscribe(&session.client, &own);
         if was_subscribed {
-            client.discount_subscription();
+            session.discount_subscription();
         }
         if left == Left::Others {
             return Some(Ok(Answer { text: rpc::result(request.id, "{}"), is_error: false }));
         }
-        let answer = self.carry(client, request, route, reply, observed).await;
-        if let Some(upstream) = route.link.current_of(client) {
+        let answer = self.carry(session, request, route, reply, observed).await;
+        if let Some(upstream) = session.current_of(&route.link) {
             upstream.resubscribe(&own).await;
         }
         answer
