@@ -228,9 +228,15 @@ impl RuntimeDirError {
 mod tests {
     use super::*;
 
+    /// Whatever the umask.
+    fn private_dir() -> tempfile::TempDir {
+        let private = std::fs::Permissions::from_mode(0o700);
+        tempfile::Builder::new().permissions(private).tempdir().unwrap()
+    }
+
     #[test]
     fn two_instances_cannot_share_one() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = private_dir();
         let path = parent.path().join("a/b");
         let first = RuntimeDir::take(&path).unwrap();
         let error = RuntimeDir::take(&path).unwrap_err();
@@ -245,7 +251,7 @@ mod tests {
 
     #[test]
     fn only_its_owner_can_enter_and_leftovers_are_removed() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = private_dir();
         let path = parent.path().join("a");
         std::fs::create_dir(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -261,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_parent_that_others_can_write_to_is_refused() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = private_dir();
         std::fs::set_permissions(parent.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
         let path = parent.path().join("a");
         assert!(matches!(RuntimeDir::take(&path), Err(RuntimeDirError::NotSafe { .. })));
@@ -271,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_link_is_not_followed() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = private_dir();
         let path = parent.path().join("link");
         std::os::unix::fs::symlink(parent.path(), &path).unwrap();
         assert!(matches!(RuntimeDir::take(&path), Err(RuntimeDirError::NotOurs { .. })));
@@ -279,7 +285,7 @@ mod tests {
 
     #[test]
     fn an_ephemeral_one_goes_away() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = private_dir();
         let directory = RuntimeDir::ephemeral(parent.path()).unwrap();
         let path = directory.path().to_owned();
         directory.write_instance("{}").unwrap();
@@ -290,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_long_path_gets_its_socket_elsewhere() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = private_dir();
         let path = parent.path().join("x".repeat(150));
         let directory = RuntimeDir::take(&path).unwrap();
         let socket = directory.bridge_socket();

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::support::load::Load;
 use super::support::optional::real_agentgateway;
+use super::support::sidegate::private_dir;
 use super::support::{McpClient, Upstream, example_path, within};
 
 const CLIENTS: usize = 32;
@@ -19,6 +20,7 @@ const SWAPS: usize = 20;
 
 /// An instance inside the test, with one server over stdio and one over HTTP.
 async fn start(directory: &Path, upstream: &Upstream, gateway: &NewGateway) -> Instance {
+    private_dir(directory);
     let definitions = directory.join("config/mcpservers");
     fs_err::create_dir_all(&definitions).unwrap();
     let everything = example_path("everything");

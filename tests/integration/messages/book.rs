@@ -177,9 +177,9 @@ fn is_port(c: char) -> bool {
     c.is_ascii_digit()
 }
 
-/// Puts a name in the place of what follows `before`. Ports that were chosen for a purpose are short.
+/// Puts a name in the place of what follows `before`, but for ports that were chosen for a purpose.
 fn named(text: &str, before: &str, is_part: fn(char) -> bool, name: &str) -> String {
-    const SHORTEST_RANDOM_PORT: usize = 5;
+    const CHOSEN_PORTS: [&str; 4] = ["0", "1", "8090", "9000"];
     let mut parts = text.split(before);
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -188,7 +188,7 @@ fn named(text: &str, before: &str, is_part: fn(char) -> bool, name: &str) -> Str
         out.push_str(before);
         // A digest is no word that begins with such a letter.
         let whole = name != "DIGEST" || length == 64;
-        match length > 0 && whole && (name != "PORT" || length >= SHORTEST_RANDOM_PORT) {
+        match length > 0 && whole && (name != "PORT" || !CHOSEN_PORTS.contains(&&part[..length])) {
             true => {
                 out.push_str(name);
                 out.push_str(rest);

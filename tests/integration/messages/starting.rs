@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::super::support::definitions::{built_in, with};
 use super::super::support::example_path;
-use super::super::support::sidegate::Builder;
+use super::super::support::sidegate::{Builder, private_dir};
 use super::book::{Chapter, place};
 use super::played::Played;
 
@@ -157,8 +157,7 @@ pub(super) async fn downloads() -> String {
         .await;
     let changed = place();
     let cached = cached(&changed);
-    fs_err::create_dir_all(cached.parent().unwrap()).unwrap();
-    fs_err::set_permissions(cached.parent().unwrap(), Permissions::from_mode(0o700)).unwrap();
+    private_dir(cached.parent().unwrap());
     fs_err::write(&cached, "changed").unwrap();
     fs_err::set_permissions(&cached, Permissions::from_mode(0o755)).unwrap();
     chapter

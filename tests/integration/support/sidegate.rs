@@ -1,8 +1,8 @@
 //! The built binary as a process: `sidegate serve` in a directory of its own.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -101,8 +101,8 @@ impl Sidegate {
     pub(crate) fn builder() -> Builder {
         let tag = Tag::random();
         let directory = tempfile::Builder::new().prefix(&format!("sidegate-test-{tag}-")).tempdir().unwrap();
-        for name in ["config/mcpservers", "home", "tmp", "run"] {
-            fs_err::create_dir_all(directory.path().join(name)).unwrap();
+        for name in ["", "config/mcpservers", "home", "tmp", "run"] {
+            private_dir(&directory.path().join(name));
         }
         let gateway = vec!["--gateway".into(), "embedded".into()];
         Builder {
@@ -540,6 +540,12 @@ impl Output {
 pub(crate) fn binary() -> PathBuf {
     std::env::var_os("NEXTEST_BIN_EXE_sidegate")
         .map_or_else(|| env!("CARGO_BIN_EXE_sidegate").into(), PathBuf::from)
+}
+
+/// A directory that nobody else can write to, whatever the umask.
+pub(crate) fn private_dir(path: &Path) {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).unwrap();
+    fs_err::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
 }
 
 pub(super) fn send(child: &Child, signal: rustix::process::Signal) {
