@@ -11,7 +11,7 @@ use super::port::Port;
 pub struct Holder {
     /// Its process id.
     pub pid: u32,
-    /// Its command line, at most [`Holder::COMMAND_LENGTH`] characters: a longer one begins with the program's name without its
+    /// Its command line, at most [`Holder::COMMAND_LENGTH`] characters: in a longer one the program's name stands without its
     /// directory, and what is left out at the end is `…`. Where it has none, its short name in brackets.
     pub command: String,
 }
@@ -144,8 +144,11 @@ fn shown(line: &str) -> Option<String> {
     let rest: String = arguments.flat_map(|argument| [" ", argument]).collect();
     let fits = |text: &str| text.chars().nth(Holder::COMMAND_LENGTH).is_none();
     let mut text = format!("{program}{rest}");
-    if !fits(&text) {
-        let name = program.rsplit_once('/').map_or(program, |(_, name)| name);
+    // A single argument with blanks is a title that the process has given itself, and no path.
+    let is_path = !rest.is_empty() || !program.contains(' ');
+    if let Some((_, name)) = program.rsplit_once('/').filter(|(_, name)| is_path && !name.is_empty())
+        && !fits(&text)
+    {
         text = format!("{name}{rest}");
     }
     if !fits(&text) {
@@ -202,6 +205,11 @@ mod tests {
 
         let directory = "/long".repeat(30);
         assert_eq!(shown(&format!("{directory}/server\0--port\080\0")).unwrap(), "server --port 80");
+
+        let title = format!("nginx: master process /usr/sbin/nginx -c {directory}/nginx.conf");
+        let cut = title.chars().take(Holder::COMMAND_LENGTH - 1).collect::<String>();
+        assert_eq!(shown(&title).unwrap(), format!("{cut}…"));
+        assert!(shown(&format!("{directory}/\0-x\0")).unwrap().starts_with("/long/long"));
 
         let arguments = "é".repeat(Holder::COMMAND_LENGTH);
         let cut = shown(&format!("{directory}/server\0{arguments}\0")).unwrap();
