@@ -1,13 +1,8 @@
 //! What a client is told who asks for something of a server that cannot be called: where it stands, why, and what to do.
 //!
 //! Exposed names are looked up in the catalogue alone: what begins like the names of a server may be another's all the same.
-//! Only with a resource that nobody lists does it count whose it was (`Registry::resource`).
+//! Only with a resource that nobody lists does it count whose it was ([`resource`](super::route::resource)).
 
-use std::borrow::Cow;
-use std::sync::Arc;
-
-use super::catalogue::Catalogue;
-use super::link::Link;
 use super::offer::Kind;
 use super::registry::Registry;
 use super::scope::ALL_PATH;
@@ -34,26 +29,6 @@ impl Registry {
             None => format!("server {server} is not connected"),
         };
         RpcError::new(RpcError::UPSTREAM, why)
-    }
-
-    /// Where reading an exposed URI goes, and what it is called there: where the catalogue lists it, else to the only server
-    /// that has resources, which is asked for what it has never listed unless another one did before it was lost.
-    ///
-    /// # Errors
-    ///
-    /// What the client gets as the answer.
-    pub(super) fn resource<'c, 'u>(
-        &self,
-        catalogue: &'c Catalogue,
-        uri: &'u str,
-    ) -> Result<(&'c Arc<Link>, Cow<'u, str>), RpcError> {
-        if let Some(listed) = catalogue.listed_resource(uri) {
-            return Ok(listed);
-        }
-        if let Some(error) = self.not_now(Kind::Resource, uri) {
-            return Err(error);
-        }
-        catalogue.any_resource(uri).ok_or_else(|| self.not_found(Kind::Resource, uri))
     }
 
     /// What a client gets who asks for something that is not in the catalogue.

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::wire::stream::{EventStream, Weight};
 
-/// Those who share the sessions with a server: everyone, or one client alone. Tells them from all others.
+/// Those who share the sessions with one server: everyone, or one client alone. Unequal for two servers, even where everyone
+/// shares both.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sharers(Arc<()>);
 

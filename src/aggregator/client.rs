@@ -1,6 +1,6 @@
 //! A client as servers may reach it: who it is, what it has been told, what it is asked, and its calls.
 //!
-//! Knows nothing of servers; its sessions with them are in [`session`](super::session).
+//! Knows nothing of ways to servers, nor of sessions with them: those are in [`session`](super::session).
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -32,8 +32,8 @@ pub(super) struct Client {
     /// Tells it from every other client.
     pub(super) number: u64,
     pub(super) scope: Scope,
-    /// The list of tools that it sees in place of that of the catalogue, where it wants it so.
-    pub(super) tools: Option<ByteString>,
+    /// The list of the meta tools, for one that sees them in place of the tools in the catalogue.
+    pub(super) meta_tools: Option<ByteString>,
     pub(super) handle: SessionHandle,
     /// The id of its session, hashed: what may be told of it.
     pub(super) hashed_session: Arc<str>,
@@ -56,7 +56,7 @@ impl Client {
     pub(super) fn new(
         number: u64,
         scope: Scope,
-        tools: Option<ByteString>,
+        meta_tools: Option<ByteString>,
         handle: SessionHandle,
         version: ProtocolVersion,
         declared: Declared,
@@ -64,7 +64,7 @@ impl Client {
         Arc::new(Self {
             number,
             scope,
-            tools,
+            meta_tools,
             hashed_session: handle.id().hashed(),
             handle,
             version,

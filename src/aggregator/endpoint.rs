@@ -3,16 +3,16 @@
 //! | part | owns |
 //! | --- | --- |
 //! | `introduction` | what a client is told at `initialize` |
-//! | `exposed` | calls of meta tools |
+//! | `meta_tools` | calls of meta tools |
 //! | `answer` | one request and its answer |
 //! | `subscriptions`, `logging` | requests that servers and we answer together |
 //! | `announce` | telling clients that lists have changed |
 
 mod announce;
 mod answer;
-mod exposed;
 mod introduction;
 mod logging;
+mod meta_tools;
 mod subscriptions;
 
 use std::sync::Arc;
@@ -52,6 +52,7 @@ pub struct Aggregate {
     registry: Arc<Registry>,
     /// What clients see that have not said what they want to.
     exposure: Exposure,
+    /// The list of the meta tools.
     meta_tools: ByteString,
     /// Set when the instance is stopping: no new calls.
     stopping: CancellationToken,
@@ -99,7 +100,7 @@ impl Aggregate {
     }
 
     /// Everyone who is connected.
-    pub(super) fn clients(&self) -> &Clients {
+    fn clients(&self) -> &Clients {
         self.registry.clients()
     }
 
@@ -121,7 +122,7 @@ impl Aggregate {
         if is_connected { Ok(()) } else { Err(self.registry.not_connected(server)) }
     }
 
-    pub(super) fn catalogue(&self) -> Arc<Catalogue> {
+    fn catalogue(&self) -> Arc<Catalogue> {
         self.registry.catalogue()
     }
 
@@ -167,9 +168,9 @@ impl Endpoint for Aggregate {
             r#"{{"protocolVersion":"{version}",{}}}"#,
             introduce(&scope, exposure, &catalogue, &self.registry)?
         );
-        let tools = (exposure == Exposure::Meta).then(|| self.meta_tools.clone());
+        let meta_tools = (exposure == Exposure::Meta).then(|| self.meta_tools.clone());
         let client = self.clients().enter(|number| {
-            let client = Client::new(number, scope, tools, handle.clone(), version, declared);
+            let client = Client::new(number, scope, meta_tools, handle.clone(), version, declared);
             let catalogue = self.catalogue();
             client.learn(|kind| shown(&client, &catalogue, kind));
             client
@@ -193,7 +194,7 @@ impl Endpoint for Aggregate {
         let answer = match ClientRequest::parse(&request) {
             Ok(request) => {
                 let request = ClientRequest { http: HttpContext::of(&context.headers), ..request };
-                self.answer_exposed(session, &request, &reply).await
+                self.answer_or_meta(session, &request, &reply).await
             }
             Err(error) => Some(Err(error)),
         };
@@ -244,7 +245,7 @@ impl Endpoint for Aggregate {
 
 /// The `result` that lists one kind for a client, as JSON text.
 fn shown<'c>(client: &'c Client, catalogue: &'c Catalogue, kind: Kind) -> &'c ByteString {
-    match &client.tools {
+    match &client.meta_tools {
         Some(tools) if kind == Kind::Tool => tools,
         _ => catalogue.list(&client.scope, kind),
     }

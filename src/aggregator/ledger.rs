@@ -32,7 +32,7 @@ pub(super) enum Audience {
 pub(super) struct Ledger {
     pub(super) server: ServerName,
     pub(super) audience: Audience,
-    /// The same, to be compared.
+    /// Tells the calls of these sessions from those of every other ledger, also of one with the same audience.
     pub(super) sharers: Sharers,
     /// The level that the server was last asked for.
     pub(super) level: LevelCell,

@@ -16,7 +16,7 @@
 //! | [`exposure`] | which tools a client is shown: all, or a few that find and use the others |
 //! | [`scope`] | whose things a client sees: `/mcp`, or `/mcp/<server>` |
 //! | [`endpoint`] | what clients see: sessions, lists, announcements; requests that servers and we answer together |
-//! | [`session`] | one client's session: its requests, and with whom they are |
+//! | `session` | what a client has with servers: calls, sessions of its own, tasks, subscriptions |
 //! | `client`, `declared`, `asked`, `call` | a client as servers may reach it, what it can do, what it was asked, what it waits for |
 //! | `outbox` | what is said to a server besides calls, one after the other |
 //! | `pauses` | how long to wait between tries of what could not be sent |
@@ -28,7 +28,7 @@
 //! | [`local`] | tools that no server offers, as the catalogue takes them |
 //! | `observed` | what is told of a call to whoever observes calls |
 //! | `request`, `route`, `relay` | one request: its parts, where it goes, its way there and back |
-//! | `tasks`, `elicitations` | what answers of servers begin and others belong to |
+//! | `tasks`, `elicitations` | whose tasks are whose, and `tasks/list`; whose URL elicitations are whose |
 //! | `level` | levels of log messages |
 //! | `template`, `uris` | which URIs a URI template gives; URIs in results |
 //!
@@ -69,7 +69,7 @@ mod route;
 mod said;
 pub mod scope;
 mod section;
-pub mod session;
+mod session;
 pub mod standing;
 mod tasks;
 mod template;

@@ -63,6 +63,38 @@ impl OwnSession {
         }
         Arc::clone(&cell)
     }
+
+    /// The session, which is opened if need be.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none, and will be none soon, for the client.
+    pub(super) async fn upstream(
+        &self,
+        link: &Arc<Link>,
+        client: &Arc<Client>,
+        isolation: &Arc<Isolation>,
+    ) -> Result<Arc<Upstream>, String> {
+        let cell = self.usable(isolation);
+        if let Some(upstream) = cell.upstream.get() {
+            return Ok(Arc::clone(upstream));
+        }
+        // A task of its own: a call that is cancelled must not leave half a session behind, which nobody can close.
+        let opening = open_once(
+            Arc::clone(link),
+            Arc::clone(client),
+            Arc::clone(&self.ledger),
+            cell,
+            Arc::clone(isolation),
+        );
+        let opened = isolation.dialer.tracker.spawn(link.own_sessions().track_future(opening)).await;
+        match opened {
+            Ok(Ok(upstream)) => Ok(upstream),
+            Ok(Err(why)) => Err(format!("server {} gives no session: {why}", link.server())),
+            // Its task cannot be awaited: the runtime ends.
+            Err(error) => Err(error.to_string()),
+        }
+    }
 }
 
 impl OwnSessions {
@@ -119,40 +151,6 @@ impl OwnSessions {
     /// Closes every session. For a client that has gone.
     pub(super) async fn close(&self) {
         join_all(self.open().map(|upstream| async move { close(&upstream).await })).await;
-    }
-}
-
-impl OwnSession {
-    /// The session, which is opened if need be.
-    ///
-    /// # Errors
-    ///
-    /// Why there is none, and will be none soon, for the client.
-    pub(super) async fn upstream(
-        &self,
-        link: &Arc<Link>,
-        client: &Arc<Client>,
-        isolation: &Arc<Isolation>,
-    ) -> Result<Arc<Upstream>, String> {
-        let cell = self.usable(isolation);
-        if let Some(upstream) = cell.upstream.get() {
-            return Ok(Arc::clone(upstream));
-        }
-        // A task of its own: a call that is cancelled must not leave half a session behind, which nobody can close.
-        let opening = open_once(
-            Arc::clone(link),
-            Arc::clone(client),
-            Arc::clone(&self.ledger),
-            cell,
-            Arc::clone(isolation),
-        );
-        let opened = isolation.dialer.tracker.spawn(link.own_sessions().track_future(opening)).await;
-        match opened {
-            Ok(Ok(upstream)) => Ok(upstream),
-            Ok(Err(why)) => Err(format!("server {} gives no session: {why}", link.server())),
-            // Its task cannot be awaited: the runtime ends.
-            Err(error) => Err(error.to_string()),
-        }
     }
 }
 

@@ -55,8 +55,8 @@ impl Relay<'_> {
         let mut reopened = false;
         let mut pauses = Pauses::new();
         loop {
-            let session = self.session.upstream_of(link);
-            let upstream = match cancelled.run_until_cancelled(session).await? {
+            let opening = self.session.upstream_of(link);
+            let upstream = match cancelled.run_until_cancelled(opening).await? {
                 Ok(upstream) => upstream,
                 Err(error) => {
                     let error = match error {

@@ -1,5 +1,6 @@
 //! Where a client's request goes, and what is exchanged in it on the way.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::catalogue::Catalogue;
@@ -115,7 +116,7 @@ impl Route {
             let own_uri = Some(target.key.to_string());
             return Ok(Self { own_uri, ..Self::to(target, request.replace(raw, &target.key)) });
         }
-        let (link, own) = registry.resource(catalogue, &uri)?;
+        let (link, own) = resource(&uri, catalogue, registry)?;
         if own == uri {
             return Ok(Self::unchanged(link));
         }
@@ -141,6 +142,26 @@ impl Route {
         let target = target.ok_or_else(|| registry.not_found(Kind::Prompt, &name))?;
         Ok(Self::to(target, request.replace(raw, &target.key)))
     }
+}
+
+/// Where reading an exposed URI goes, and what it is called there: where the catalogue lists it, else to the only server that
+/// has resources, which is asked for what it has never listed unless another one did before it was lost.
+///
+/// # Errors
+///
+/// What the client gets as the answer.
+pub(super) fn resource<'c, 'u>(
+    uri: &'u str,
+    catalogue: &'c Catalogue,
+    registry: &Registry,
+) -> Result<(&'c Arc<Link>, Cow<'u, str>), RpcError> {
+    if let Some(listed) = catalogue.listed_resource(uri) {
+        return Ok(listed);
+    }
+    if let Some(error) = registry.not_now(Kind::Resource, uri) {
+        return Err(error);
+    }
+    catalogue.any_resource(uri).ok_or_else(|| registry.not_found(Kind::Resource, uri))
 }
 
 fn not_found(request: &ClientRequest<'_>) -> RpcError {

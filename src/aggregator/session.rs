@@ -1,4 +1,4 @@
-//! One client's session: its requests, and with whom they are.
+//! One client's session: what it has with servers. Its calls, sessions of its own, tasks, and how many subscriptions.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};

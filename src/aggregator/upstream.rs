@@ -114,7 +114,11 @@ impl Upstream {
         Self::open(terms, introduction, dialer, given_up).await
     }
 
-    /// Opens a session with a server that is told this of its client.
+    /// Opens a session with a server that is told this of its client. Its tasks run on the dialer's tracker, and end when the
+    /// session is closed or lost.
+    ///
+    /// A connection that is refused, and a route that the gateway does not have yet, are tried again within
+    /// [`Limits::timeout`], until `given_up`. What was sent by then is answered first.
     ///
     /// # Errors
     ///

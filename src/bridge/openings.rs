@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::sync::lock;
 
-/// How long a session's child is to live.
+/// How long a session's child is to live, and whether anything of it is left.
 #[derive(Debug)]
 pub(super) struct Life {
     /// Fires when the child is to end.
@@ -31,7 +31,7 @@ pub(super) struct Openings(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    sessions: Vec<Arc<Life>>,
+    lives: Vec<Arc<Life>>,
     /// How many want none to be opened.
     refusals: usize,
 }
@@ -42,34 +42,34 @@ pub struct Refusal(Arc<Openings>);
 
 impl Openings {
     /// Enters a session whose child is about to be started. Whether that may be.
-    pub(super) fn enter(&self, session: &Arc<Life>) -> bool {
+    pub(super) fn enter(&self, life: &Arc<Life>) -> bool {
         let mut state = lock(&self.0);
         let may = state.refusals == 0;
         if may {
-            state.sessions.push(Arc::clone(session));
+            state.lives.push(Arc::clone(life));
         }
         may
     }
 
     /// A session is open, or has ended.
-    pub(super) fn leave(&self, session: &Arc<Life>) {
-        lock(&self.0).sessions.retain(|other| !Arc::ptr_eq(other, session));
+    pub(super) fn leave(&self, life: &Arc<Life>) {
+        lock(&self.0).lives.retain(|other| !Arc::ptr_eq(other, life));
     }
 
     /// Gives up all that are being opened.
     pub(super) fn refuse(self: &Arc<Self>) -> Refusal {
         let mut state = lock(&self.0);
         state.refusals += 1;
-        state.sessions.iter().for_each(|session| session.end.cancel());
+        state.lives.iter().for_each(|life| life.end.cancel());
         Refusal(Arc::clone(self))
     }
 
     /// Waits until nothing is left of those that were given up.
     pub(super) async fn given_up(&self) {
-        let is_given_up = |session: &&Arc<Life>| session.end.is_cancelled();
-        let given_up: Vec<_> = lock(&self.0).sessions.iter().filter(is_given_up).cloned().collect();
-        for session in given_up {
-            session.gone.cancelled().await;
+        let is_given_up = |life: &&Arc<Life>| life.end.is_cancelled();
+        let given_up: Vec<_> = lock(&self.0).lives.iter().filter(is_given_up).cloned().collect();
+        for life in given_up {
+            life.gone.cancelled().await;
         }
     }
 }

@@ -201,25 +201,6 @@ mod tests {
     }
 
     #[test]
-    fn every_state_is_in_the_list_of_names() {
-        let (reason, failures, retry_in) = (String::new(), 1, Duration::ZERO);
-        let all = [
-            ServerState::Starting,
-            ServerState::Connecting,
-            ServerState::Running,
-            ServerState::Connected,
-            ServerState::Degraded { reason: reason.clone() },
-            ServerState::Failed { reason: reason.clone(), failures, retry_in },
-            ServerState::AuthRequired { reason: reason.clone(), failures, retry_in },
-            ServerState::Stopped,
-            ServerState::Disconnected,
-            ServerState::Invalid { reason: reason.clone() },
-            ServerState::Unsupported { reason },
-        ];
-        assert_eq!(all.map(|state| state.name()), ServerState::NAMES);
-    }
-
-    #[test]
     fn an_error_is_remembered_and_a_next_try_is_not() {
         let board = Board::new(Secrets::default(), watch::Sender::default());
         let server: ServerName = "a".parse().unwrap();

@@ -101,8 +101,8 @@ pub(super) enum Refusal {
     #[error("{0}")]
     Form(String),
     /// It is larger than the limit.
-    #[error("the form is larger than {} KiB", super::form::LARGEST / 1024)]
-    TooLarge,
+    #[error("the form is larger than {0} KiB")]
+    TooLarge(usize),
     /// There is too much to do already.
     #[error("too many calls from this page are under way; wait for one to end")]
     Busy,
@@ -119,7 +119,7 @@ impl Refusal {
             Self::NothingHere | Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Form(_) => StatusCode::BAD_REQUEST,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }

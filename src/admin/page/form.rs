@@ -39,7 +39,7 @@ impl Form {
         }
         match Limited::new(body, LARGEST).collect().await {
             Ok(body) => Ok(Self::parse(&body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge),
+            Err(error) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge(LARGEST / 1024)),
             Err(error) => Err(Refusal::Form(format!("the form could not be read: {error}"))),
         }
     }

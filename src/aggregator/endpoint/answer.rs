@@ -3,7 +3,7 @@
 //! Invariants: every request that can take long is told to whoever observes calls, once, when it is over; after the instance
 //! began to stop no server is asked; what is counted as in flight is what stopping waits for.
 //!
-//! Meta tools have been resolved before (`exposed`).
+//! Meta tools have been resolved before (`meta_tools`).
 
 use std::ops::Range;
 

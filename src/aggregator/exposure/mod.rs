@@ -27,8 +27,8 @@ use http::{HeaderMap, HeaderName};
 
 use self::arguments::Refused;
 use self::relayed::Relayed;
-use self::tools::Action;
-pub(super) use self::tools::{MetaTool, meta_tools};
+pub(super) use self::tools::meta_tools;
+use self::tools::{Action, MetaTool};
 use super::catalogue::Catalogue;
 use super::client::Client;
 use super::registry::Registry;
@@ -95,7 +95,7 @@ pub(super) fn instructions(catalogue: &Catalogue) -> String {
 
 /// The meta tool that a request calls.
 pub(super) fn called(client: &Client, request: &ClientRequest<'_>) -> Option<MetaTool> {
-    if client.tools.is_none() || request.method != "tools/call" {
+    if client.meta_tools.is_none() || request.method != "tools/call" {
         return None;
     }
     MetaTool::named(&json::string(request.name?)?)

@@ -14,6 +14,7 @@ use crate::aggregator::catalogue::Catalogue;
 use crate::aggregator::offer::Kind;
 use crate::aggregator::registry::Registry;
 use crate::aggregator::request::ClientRequest;
+use crate::aggregator::route;
 use crate::wire::json;
 
 /// A request in place of another.
@@ -54,7 +55,7 @@ pub(super) fn request(
         Subject::Tools => {
             catalogue.target(Kind::Tool, &key).is_some() || catalogue.shared_tool(&key).is_some()
         }
-        Subject::Resources => registry.resource(catalogue, &key).is_ok(),
+        Subject::Resources => route::resource(&key, catalogue, registry).is_ok(),
         Subject::Prompts => catalogue.target(Kind::Prompt, &key).is_some(),
     };
     // Tools of our own are in the list only.

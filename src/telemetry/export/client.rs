@@ -5,7 +5,6 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,9 +24,9 @@ use opentelemetry_otlp::{
 use tokio::runtime::Handle;
 
 use super::settings::Destination;
+use super::trouble::Trouble;
 use crate::config::OtlpProtocol;
 use crate::error::chain;
-use crate::sync::lock;
 use crate::tls::{self, ClientIdentity};
 
 /// The largest answer of a collector that is read, in bytes.
@@ -186,20 +185,6 @@ struct CollectorClient {
     trouble: Trouble,
 }
 
-/// Why the collector could not be reached the last time: the exporter keeps it for itself. Clones are the same.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Trouble(Arc<Mutex<Option<String>>>);
-
-impl Trouble {
-    /// What the exporter says, and why where that is known.
-    pub(super) fn explain(&self, error: &impl std::fmt::Display) -> String {
-        match lock(&self.0).take() {
-            Some(why) => format!("{error}: {why}"),
-            None => error.to_string(),
-        }
-    }
-}
-
 impl HttpClient for CollectorClient {
     // As `async_trait`, which the trait is written with, would have it.
     fn send_bytes<'s, 'f>(
@@ -221,7 +206,7 @@ impl HttpClient for CollectorClient {
         let trouble = self.trouble.clone();
         Box::pin(async move {
             let exchanged: Result<_, HttpError> = async { exchange.await?? }.await;
-            *lock(&trouble.0) = exchanged.as_ref().err().map(|error| chain(&**error));
+            trouble.note(exchanged.as_ref().err().map(|error| chain(&**error)));
             exchanged
         })
     }

@@ -11,8 +11,8 @@ use opentelemetry_sdk::logs::{
     LogBatch, LogExporter, LogProcessor, SdkLogRecord, SdkLogger, SdkLoggerProvider,
 };
 
-use super::client::Trouble;
 use super::queue::{Queue, Sender};
+use super::trouble::Trouble;
 use crate::telemetry::secrets::Secrets;
 
 /// A record, and who has said it.

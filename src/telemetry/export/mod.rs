@@ -3,7 +3,7 @@
 //! | part | owns |
 //! | --- | --- |
 //! | [`settings`] | what is exported, and where to |
-//! | `client` | how collectors are reached |
+//! | `client`, `trouble` | how collectors are reached, and why they are not |
 //! | `queue` | where what is exported waits |
 //! | `spans`, `logs` | calls as spans, and log records |
 //!
@@ -18,6 +18,7 @@ mod logs;
 mod queue;
 pub mod settings;
 mod spans;
+mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;

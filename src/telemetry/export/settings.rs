@@ -14,7 +14,7 @@ use opentelemetry_otlp::Compression;
 use opentelemetry_sdk::Resource;
 use url::Url;
 
-use super::client::Trouble;
+use super::trouble::Trouble;
 use crate::config::{Origin, OtlpProtocol, Setting, TelemetrySettings};
 use crate::environment::Environment;
 use crate::mcpserver::{SecretNames, is_word, parts_of_header};

@@ -12,8 +12,8 @@ use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, Tr
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
-use super::client::Trouble;
 use super::queue::{Queue, Sender};
+use super::trouble::Trouble;
 use crate::telemetry::calls::{CallObserver, CallRecord, Outcome, Subject};
 use crate::telemetry::secrets::Secrets;
 use crate::telemetry::trace_context;

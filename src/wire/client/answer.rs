@@ -16,6 +16,7 @@ use super::Body;
 use super::error::{ClientError, Refusal, refusal};
 use super::events::Events;
 use super::origin::Lease;
+use super::said::Said;
 use super::session::{FIRST_WAIT, LONGEST_WAIT, Session, is, unexpected_type};
 use crate::wire::message::{self, Message, RequestId, View};
 
@@ -29,17 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Between two such tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// What a server says before it answers a request.
-#[derive(Debug)]
-pub enum Said {
-    /// The head of the response is there.
-    Head,
-    /// A message on the request's own stream.
-    Message(Message),
-    /// It has ended the connection and not the stream: the rest is to be asked for after this time.
-    Away(Duration),
-}
 
 impl Session {
     pub(super) async fn read_answer(

@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod local;
 mod origin;
+mod said;
 mod session;
 
 use std::pin::Pin;
@@ -33,10 +34,10 @@ use tokio::task::coop::poll_proceed;
 use crate::http1;
 use crate::wire::server;
 
-pub use answer::Said;
 pub use error::{ClientError, StatusError};
 pub use local::{Local, Serve};
 pub use origin::{Habits, InvalidOrigin, Origin};
+pub use said::Said;
 pub use session::{ClientConfig, Session};
 
 /// A pool of keep-alive connections, shared by all sessions. Cheap to clone. Origins at an address of their own, which a gateway of

@@ -14,11 +14,11 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::answer::Said;
 use super::error::{ClientError, Refusal, StatusError, refusal};
 use super::events::{Events, next_of, while_reading};
 use super::local::Local;
 use super::origin::{Lease, Origin};
+use super::said::Said;
 use super::{Body, Pool};
 use crate::wire::json;
 use crate::wire::message::{Message, RequestId, View};

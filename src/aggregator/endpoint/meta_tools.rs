@@ -1,7 +1,5 @@
 //! Calls of meta tools: what they look for is found here, and what they stand for goes the way of any other request.
 
-use std::sync::Arc;
-
 use bytestring::ByteString;
 
 use super::Aggregate;
@@ -15,9 +13,9 @@ use crate::wire::server::Reply;
 impl Aggregate {
     /// Answers a request of a client, which may be the call of a meta tool. `None` where there is no answer: it was
     /// cancelled.
-    pub(super) async fn answer_exposed(
+    pub(super) async fn answer_or_meta(
         &self,
-        session: &Arc<ClientSession>,
+        session: &ClientSession,
         request: &ClientRequest<'_>,
         reply: &Reply,
     ) -> Option<Result<ByteString, RpcError>> {
