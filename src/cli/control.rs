@@ -12,6 +12,7 @@ use sidegate::admin::status::Status;
 use sidegate::config::dirs;
 use sidegate::environment::Environment;
 
+use super::waiting::patiently;
 use super::{ConfigDir, Exit, Failure};
 
 /// The variable in which `run` names the instance.
@@ -65,15 +66,27 @@ impl InstanceSelector {
         directory_in(environment, INSTANCE_VARIABLE).filter(|_| self.config_dir.given().is_none())
     }
 
-    /// Asks the instance.
+    /// Asks the instance for what it has.
     pub(super) fn ask(
         &self,
         environment: &Environment,
         method: Method,
         path: &str,
     ) -> Result<Value, Failure> {
+        self.ask_patiently(environment, method, path, |_| "waiting for the instance".to_owned())
+    }
+
+    /// Asks the instance for what may take long; `waiting` says what is waited for, from what the instance says of itself.
+    pub(super) fn ask_patiently(
+        &self,
+        environment: &Environment,
+        method: Method,
+        path: &str,
+        waiting: impl Fn(Option<Status>) -> String,
+    ) -> Result<Value, Failure> {
         let directory = self.directory(environment)?;
-        let asked = super::runtime()?.block_on(ask_in(&directory, method, path));
+        let now = async || waiting(status_in(&directory).await.ok());
+        let asked = super::runtime()?.block_on(patiently(ask_in(&directory, method, path), now));
         asked.map_err(|failure| self.named_by(environment, failure))
     }
 

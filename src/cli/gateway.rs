@@ -63,7 +63,9 @@ pub(super) fn run(command: GatewayCommand, environment: &Environment) -> Result<
     match command {
         GatewayCommand::Pins { output } => pins(output),
         GatewayCommand::Restart(instance) => {
-            let gateway = instance.ask(environment, Method::POST, "/v1/gateway/restart")?;
+            let waiting = |_| "waiting until the new gateway is ready and the old one has ended".to_owned();
+            let gateway =
+                instance.ask_patiently(environment, Method::POST, "/v1/gateway/restart", waiting)?;
             let word = |key: &str| gateway[key].as_str().unwrap_or_default().to_owned();
             say(&format!(
                 "{} {} (process {}) has taken over",

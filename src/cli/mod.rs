@@ -34,6 +34,7 @@ mod table;
 mod tools;
 mod validate;
 mod version;
+mod waiting;
 mod words;
 mod writing;
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use http::Method;
+use sidegate::admin::status::Status;
 use sidegate::environment::Environment;
 use sidegate::mcpserver::ServerName;
 
@@ -35,7 +36,8 @@ pub(super) fn run(
     environment: &Environment,
 ) -> Result<ExitCode, Failure> {
     let path = format!("/v1/servers/{}/{action}", arguments.server);
-    let result = match arguments.instance.ask(environment, Method::POST, &path) {
+    let waiting = |status: Option<Status>| waiting(arguments.server.as_str(), action, status.as_ref());
+    let result = match arguments.instance.ask_patiently(environment, Method::POST, &path, waiting) {
         Err(failure) if failure.message.ends_with("not found") => {
             // The words of the management tools are others.
             let message = format!("there is no server {:?}", arguments.server.as_str());
@@ -48,6 +50,27 @@ pub(super) fn run(
         OutputFormat::Text => say(result["message"].as_str().unwrap_or_default())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is waited for, and what keeps it.
+fn waiting(server: &str, action: &str, status: Option<&Status>) -> String {
+    let mut text = match action {
+        "stop" => format!("waiting until nothing of {server} is left"),
+        _ => format!("waiting until {server} can be called"),
+    };
+    let gateway = status.and_then(|status| status.gateway.state.as_deref());
+    let known = status.and_then(|status| status.servers.iter().find(|entry| entry.name == server));
+    match (gateway, known) {
+        (Some(state), _) if state != "ready" => text.push_str(&format!("; the gateway is {state}")),
+        (_, Some(entry)) if action != "stop" => {
+            text.push_str(&format!("; it is {}", entry.state));
+            if let Some(reason) = &entry.reason {
+                text.push_str(&format!(": {reason}"));
+            }
+        }
+        _ => {}
+    }
+    text
 }
 
 /// A server that is not known, and which one may be meant.

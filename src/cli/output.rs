@@ -58,7 +58,7 @@ impl Voice {
 }
 
 /// What servers say of themselves must not steer a terminal: control characters are shown as such.
-fn shown(text: &str, terminal: bool) -> Cow<'_, str> {
+pub(super) fn shown(text: &str, terminal: bool) -> Cow<'_, str> {
     let steers = |c: char| c.is_control() && c != '\n' && c != '\t';
     if terminal && text.contains(steers) {
         Cow::Owned(text.replace(steers, "\u{fffd}"))

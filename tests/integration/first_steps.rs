@@ -6,6 +6,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use super::support::definitions::{built_in, remote, stdio, with};
+use super::support::optional::has_script;
 use super::support::sidegate::binary;
 use super::support::{McpClient, Sidegate, eventually, within};
 
@@ -108,12 +109,4 @@ async fn the_last_screen_is_calm() {
     let told: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("stopping: ")).collect();
     assert!(told.iter().any(|line| line.starts_with("stopped; ")), "{text}");
     assert!(!told.iter().any(|line| line.contains("INFO")), "{text}");
-}
-
-fn has_script() -> bool {
-    let has_script = std::process::Command::new("script").arg("--version").output().is_ok();
-    if !has_script {
-        super::support::optional::skip("script", "there is no script(1) to make a terminal");
-    }
-    has_script
 }

@@ -114,4 +114,6 @@ mod tracing;
 #[cfg(test)]
 mod variables;
 #[cfg(test)]
+mod waiting;
+#[cfg(test)]
 mod watching;

@@ -1,37 +1,14 @@
 //! Streams that are cut while a call is under way: the answer comes all the same, and no session is opened again.
 
-use std::path::Path;
-
 use rstest::rstest;
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
-use super::support::definitions::{remote, stdio};
+use super::support::definitions::{remote, waiting_server};
 use super::support::mcp_client::LATEST;
 use super::support::optional::Through;
 use super::support::scripted::{Offered, Scripted};
 use super::support::{McpClient, Sidegate, Upstream, eventually};
-
-/// A stdio server whose only tool says that it has begun, and answers when a file is there.
-fn waiting_server(go: &Path) -> String {
-    let script = r#"
-while read -r line; do
-  id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
-  case $line in
-    *'"initialize"'*) result='{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"0"}}' ;;
-    *'"tools/list"'*) result='{"tools":[{"name":"wait","inputSchema":{"type":"object"}}]}' ;;
-    *'"tools/call"'*)
-      token=$(printf '%s' "$line" | sed -n 's/.*"progressToken":\([0-9]*\).*/\1/p')
-      printf '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":1}}\n' "$token"
-      while [ ! -e "$1" ]; do sleep 0.02; done
-      result='{"content":[{"type":"text","text":"'$$$$'"}]}' ;;
-    *) continue ;;
-  esac
-  printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$result"
-done
-"#;
-    stdio("/bin/sh", &["-c", script, "sh", go.to_str().unwrap()])
-}
 
 /// Milliseconds. The server wants three seconds before its stream is resumed, and gives an answer only to who is there.
 const LONG: u64 = 8000;

@@ -3,7 +3,8 @@
 mod arguments;
 mod result;
 
-use std::io::{IsTerminal as _, Read as _};
+use std::cell::RefCell;
+use std::io::Read as _;
 use std::process::ExitCode;
 
 use serde_json::{Map, Value};
@@ -15,6 +16,7 @@ use super::mcp::{McpClient, Outcome};
 use super::output::{say, say_error};
 use super::signals::Signals;
 use super::tools::{self, unknown_tool};
+use super::waiting::patiently;
 use super::{Exit, Failure, OutputFormat};
 
 #[derive(Debug, clap::Args)]
@@ -83,13 +85,13 @@ async fn call(
         let interrupt = async {
             signals.next().await;
         };
-        let terminal = std::io::stderr().is_terminal();
+        let told = RefCell::new(format!("waiting for {}", arguments.tool));
         let on_progress = |progress: &Value| {
-            if terminal {
-                say_error(&result::progress(progress));
-            }
+            *told.borrow_mut() = format!("{}: {}", arguments.tool, result::progress(progress));
         };
-        client.call(&arguments.tool, &Value::Object(values), interrupt, on_progress).await
+        let values = Value::Object(values);
+        let calling = client.call(&arguments.tool, &values, interrupt, on_progress);
+        patiently(calling, async || told.borrow().clone()).await
     };
     let outcome = calling.await;
     client.close().await;

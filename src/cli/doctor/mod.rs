@@ -21,6 +21,7 @@ use sidegate::telemetry::secrets::Secrets;
 use super::instance::InstanceArguments;
 use super::output::say;
 use super::table::pairs;
+use super::waiting::patiently;
 use super::words::count;
 use super::{Exit, Failure, OutputFormat};
 
@@ -99,7 +100,8 @@ impl Finding {
 }
 
 pub(super) fn run(arguments: &DoctorArguments, environment: &Environment) -> Result<ExitCode, Failure> {
-    let findings = super::runtime()?.block_on(examine(arguments, environment))?;
+    let waiting = async || "waiting for what servers answer".to_owned();
+    let findings = super::runtime()?.block_on(patiently(examine(arguments, environment), waiting))?;
     let number = |level| findings.iter().filter(|finding| finding.level == level).count();
     let (problems, warnings) = (number(Level::Problem), number(Level::Warning));
     match arguments.output {

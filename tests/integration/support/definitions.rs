@@ -1,6 +1,7 @@
 //! Definitions of the servers that tests use.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use super::example_path;
 use super::sidegate::binary;
@@ -43,4 +44,25 @@ pub(crate) fn spec(text: &str) -> String {
 pub(crate) fn with(mut definition: String, line: &str) -> String {
     writeln!(definition, "  {line}").unwrap();
     definition
+}
+
+/// A stdio server whose only tool says that it has begun, and answers when a file is there.
+pub(crate) fn waiting_server(go: &Path) -> String {
+    let script = r#"
+while read -r line; do
+  id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+  case $line in
+    *'"initialize"'*) result='{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"0"}}' ;;
+    *'"tools/list"'*) result='{"tools":[{"name":"wait","inputSchema":{"type":"object"}}]}' ;;
+    *'"tools/call"'*)
+      token=$(printf '%s' "$line" | sed -n 's/.*"progressToken":\([0-9]*\).*/\1/p')
+      printf '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":1}}\n' "$token"
+      while [ ! -e "$1" ]; do sleep 0.02; done
+      result='{"content":[{"type":"text","text":"'$$$$'"}]}' ;;
+    *) continue ;;
+  esac
+  printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$result"
+done
+"#;
+    stdio("/bin/sh", &["-c", script, "sh", go.to_str().unwrap()])
 }

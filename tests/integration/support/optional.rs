@@ -128,6 +128,15 @@ pub(crate) fn ipv6_loopback() -> bool {
     has
 }
 
+/// Whether there is a script(1), which makes terminals.
+pub(crate) fn has_script() -> bool {
+    let has_script = std::process::Command::new("script").arg("--version").output().is_ok();
+    if !has_script {
+        skip("script", "there is no script(1) to make a terminal");
+    }
+    has_script
+}
+
 /// Whether there is a curl.
 pub(crate) fn curl_runs() -> bool {
     let runs = std::process::Command::new("curl").arg("--version").output();

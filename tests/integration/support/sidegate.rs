@@ -505,10 +505,18 @@ impl Output {
         let reader = tokio::spawn(async move {
             let mut pipe = BufReader::new(pipe);
             let mut line = Vec::new();
-            while let Ok(1..) = pipe.read_until(b'\n', &mut line).await {
-                sender.send_modify(|text| text.push_str(&String::from_utf8_lossy(&line)));
-                line.clear();
+            // Whole lines; one that is drawn again ends where it begins anew.
+            while let Ok(bytes @ [_, ..]) = pipe.fill_buf().await {
+                let end = bytes.iter().position(|byte| b"\r\n".contains(byte));
+                let taken = end.map_or(bytes.len(), |at| at + 1);
+                line.extend_from_slice(&bytes[..taken]);
+                pipe.consume(taken);
+                if end.is_some() {
+                    sender.send_modify(|text| text.push_str(&String::from_utf8_lossy(&line)));
+                    line.clear();
+                }
             }
+            sender.send_modify(|text| text.push_str(&String::from_utf8_lossy(&line)));
         });
         Self { text, reader, taken: 0 }
     }
