@@ -7,9 +7,9 @@
 //! directory is given another name before it is removed: nobody finds it any more, and who has found it already can get in
 //! the way once at most.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tracing::{debug, warn};
@@ -44,8 +44,10 @@ impl Temporary {
         remove_abandoned(parent).map_err(failed)?;
         let mut tries = TRIES;
         loop {
-            // Mode 0700 is the crate's default for directories.
-            let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent).map_err(failed)?;
+            // The crate leaves it to the umask who may enter a directory.
+            let mut builder = tempfile::Builder::new();
+            let builder = builder.prefix(PREFIX).permissions(Permissions::from_mode(0o700));
+            let directory = builder.tempdir_in(parent).map_err(failed)?;
             match take_lock(directory.path()) {
                 Ok(lock) if is_in(&lock, directory.path()) => {
                     return Ok(Self { path: directory.keep(), removed: false, _lock: lock });
@@ -170,6 +172,13 @@ mod tests {
         let next = Temporary::new(parent.path()).unwrap();
         assert!(!killed.exists() && !early[0].exists() && !early[1].exists());
         assert!(others.exists() && running.path().exists() && next.path().exists());
+    }
+
+    #[test]
+    fn nobody_else_can_enter_one() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = Temporary::new(parent.path()).unwrap();
+        assert_eq!(directory.path().metadata().unwrap().mode() & 0o7777, 0o700);
     }
 
     #[test]
