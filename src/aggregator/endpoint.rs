@@ -16,6 +16,7 @@ mod meta_tools;
 mod subscriptions;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -56,7 +57,10 @@ pub struct Aggregate {
     meta_tools: ByteString,
     /// Set when the instance is stopping: no new calls.
     stopping: CancellationToken,
-    in_flight: watch::Sender<usize>,
+    /// Requests that have no answer yet on its way to their client.
+    unanswered: watch::Sender<usize>,
+    /// Those of them that are at a server, or a tool of our own.
+    in_flight: AtomicUsize,
     calls: Arc<CallLog>,
     /// Results tell the ids of their calls.
     call_ids: bool,
@@ -70,7 +74,8 @@ impl Aggregate {
             exposure: Exposure::Direct,
             meta_tools: exposure::meta_tools(),
             stopping,
-            in_flight: watch::Sender::new(0),
+            unanswered: watch::Sender::new(0),
+            in_flight: AtomicUsize::new(0),
             calls: CallLog::new(Vec::new(), false),
             call_ids: false,
         }
@@ -191,6 +196,8 @@ impl Endpoint for Aggregate {
         reply: Reply,
     ) {
         let View::Request { id, .. } = request.view() else { return };
+        // Until the client's stream has the answer: who waits for that closes the stream next.
+        let _unanswered = self.unanswered();
         let answer = match ClientRequest::parse(&request) {
             Ok(request) => {
                 let request = ClientRequest { http: HttpContext::of(&context.headers), ..request };

@@ -7,7 +7,7 @@ use rstest::rstest;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::support::definitions::{built_in, example, remote, with};
+use super::support::definitions::{built_in, example, remote, waiting_server, with};
 use super::support::leaks;
 use super::support::optional::Through;
 use super::support::sidegate::{Builder, Ended, binary};
@@ -87,6 +87,27 @@ async fn a_call_in_flight_is_waited_for() {
     assert!(ended.stderr.contains("waiting up to 10.0 s for calls in flight"), "{}", ended.stderr);
     assert_eq!(last_words(&ended), ["stopping: SIGTERM", "stopped; nothing is left"]);
     assert_eq!(call.await.unwrap().unwrap().value()["structuredContent"], json!({"slept": 3000}));
+}
+
+/// The client is told of its progress, so the answer has to go through a stream that is closed next.
+#[tokio::test]
+async fn the_answer_of_a_call_in_flight_arrives() {
+    // Where the order of things is wrong, it arrives more often than not.
+    for _ in 0..10 {
+        let directory = tempfile::tempdir().unwrap();
+        let go = directory.path().join("go");
+        let builder = Sidegate::builder().definition("near", &waiting_server(&go));
+        let sidegate = builder.wait_for_servers().start().await;
+        let client = McpClient::connect(sidegate.url()).await;
+        let call = json!({"name": "x_near_wait", "arguments": {}, "_meta": {"progressToken": "p"}});
+        let mut exchange = client.start("tools/call", call).await;
+        exchange.expect("notifications/progress").await;
+        sidegate.signal(Signal::TERM);
+        sidegate.wait_for_stderr("for calls in flight").await;
+        fs_err::write(&go, "").unwrap();
+        exchange.response().await.result();
+        assert!(sidegate.wait().await.status.success());
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 //! One request of a client, and its answer: by ourselves, from the catalogue, or by the server it is for.
 //!
 //! Invariants: every request that can take long is told to whoever observes calls, once, when it is over; after the instance
-//! began to stop no server is asked; what is counted as in flight is what stopping waits for.
+//! began to stop no server is asked; stopping waits for every request that came before, until its answer is on its way.
 //!
 //! Meta tools have been resolved before (`meta_tools`).
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytestring::ByteString;
 use tokio::sync::watch;
@@ -28,15 +29,24 @@ use crate::wire::rpc::{self, RpcError};
 use crate::wire::server::Reply;
 
 impl Aggregate {
-    /// Waits until no call is under way.
+    /// Waits until every request has been answered that came before the instance began to stop.
     pub async fn idle(&self) {
         // The sender is ours: waiting cannot fail.
-        let _ = self.in_flight.subscribe().wait_for(|calls| *calls == 0).await;
+        let _ = self.unanswered.subscribe().wait_for(|requests| *requests == 0).await;
+    }
+
+    /// Counts a request as unanswered as long as the value lives; `None` for one that comes when the instance is stopping,
+    /// which asks no server and is not waited for.
+    pub(super) fn unanswered(&self) -> Option<Unanswered<'_>> {
+        // Before it is known whether to wait for it: who stops would not see it otherwise.
+        self.unanswered.send_modify(|requests| *requests += 1);
+        let unanswered = Unanswered(&self.unanswered);
+        (!self.stopping.is_cancelled()).then_some(unanswered)
     }
 
     /// How many calls are under way.
     pub fn calls_in_flight(&self) -> usize {
-        *self.in_flight.borrow()
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Calls a tool of our own, which gives its result; `None` where it is not one.
@@ -275,17 +285,26 @@ fn list(listed: &str, request: &ClientRequest<'_>) -> Result<ByteString, RpcErro
 }
 
 /// Counts a call as long as this lives.
-struct InFlight<'s>(&'s watch::Sender<usize>);
+struct InFlight<'s>(&'s AtomicUsize);
 
 impl<'s> InFlight<'s> {
-    fn new(counter: &'s watch::Sender<usize>) -> Self {
-        counter.send_modify(|calls| *calls += 1);
+    fn new(counter: &'s AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
         Self(counter)
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.send_modify(|calls| *calls -= 1);
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts a request as unanswered as long as this lives.
+pub(super) struct Unanswered<'s>(&'s watch::Sender<usize>);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|requests| *requests -= 1);
     }
 }
