@@ -22,6 +22,7 @@ mod man;
 mod mcp;
 mod operate;
 mod output;
+mod own_path;
 mod progress;
 mod remove;
 mod run;

@@ -15,6 +15,7 @@ use sidegate::telemetry::{Hush, LOG_VARIABLE};
 
 use super::instance::{InstanceArguments, ProjectArguments, flush, start_failure};
 use super::output::{Voice, say};
+use super::own_path::own_path;
 use super::servers::note;
 use super::signals::{Ask, Signals};
 use super::table::table;
@@ -126,7 +127,7 @@ async fn serve(
         }
     };
     let ended = tokio::select! {
-        said = say_ready(&instance, &arguments, hush) => match said {
+        said = say_ready(&instance, &arguments, environment, hush) => match said {
             Ok(()) => Ok(next_end(&mut signals, had_terminal, &rescan).await),
             // Nobody knows of it, so nobody will end it.
             Err(failure) => Err(failure),
@@ -172,7 +173,12 @@ async fn next_end(signals: &mut Signals, had_terminal: bool, rescan: &dyn Fn()) 
     }
 }
 
-async fn say_ready(instance: &Instance, arguments: &ServeArguments, hush: &Hush) -> Result<(), Failure> {
+async fn say_ready(
+    instance: &Instance,
+    arguments: &ServeArguments,
+    environment: &Environment,
+    hush: &Hush,
+) -> Result<(), Failure> {
     if arguments.wait == Wait::Servers {
         wait_for_servers(instance, arguments.instance.voice()).await;
     }
@@ -197,7 +203,7 @@ async fn say_ready(instance: &Instance, arguments: &ServeArguments, hush: &Hush)
     hush.set(false);
     let statuses = instance.statuses().borrow().clone();
     if statuses.is_empty() {
-        say(&first_steps(instance, arguments.instance.given_config_dir())?)?;
+        say(&first_steps(instance, arguments.instance.given_config_dir(), environment)?)?;
     } else {
         say(&format!("\n{}", server_table(&statuses, instance.definitions_dir())))?;
     }
@@ -236,7 +242,7 @@ fn server_table(statuses: &Statuses, definitions: &Path) -> String {
     let reasons = statuses.iter().filter_map(|(name, status)| {
         let what = match status.state.reason() {
             Some(_) => format!("{name} is {}", status.state),
-            None => format!("{name} runs as it was before its file became wrong"),
+            None => format!("{name} stays as it was before its file became wrong"),
         };
         let reason = status.state.reason().or(status.stale.as_deref())?;
         Some(format!("\n{}", note(&what, &reason.replace(&directory, ""))))
@@ -246,9 +252,13 @@ fn server_table(statuses: &Statuses, definitions: &Path) -> String {
 }
 
 /// What to type next, for somebody who has no servers yet.
-fn first_steps(instance: &Instance, config_dir: Option<&Path>) -> Result<String, Failure> {
+fn first_steps(
+    instance: &Instance,
+    config_dir: Option<&Path>,
+    environment: &Environment,
+) -> Result<String, Failure> {
     let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_else(|| "sidegate".into());
-    let (sidegate, exe) = (quoted(&called), quoted(&std::env::current_exe()?));
+    let (sidegate, exe) = (quoted(&called), quoted(&own_path(environment)?));
     let dir = config_dir.map(|dir| format!(" --config-dir {}", quoted(dir))).unwrap_or_default();
     let definitions = instance.definitions_dir().display();
     Ok(format!(

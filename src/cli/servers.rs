@@ -30,7 +30,7 @@ pub(super) fn notes(server: &ServerEntry) -> Vec<String> {
         notes.push(note(&format!("{name} failed {} ago", since(error.at)), &error.message));
     }
     if let Some(stale) = &server.stale {
-        notes.push(note(&format!("{name} runs as it was before its file became wrong"), stale));
+        notes.push(note(&format!("{name} stays as it was before its file became wrong"), stale));
     }
     notes
 }
@@ -80,7 +80,7 @@ mod tests {
         let stale = ServerEntry { stale: Some("a:1:1: x\na:2:1: y".to_owned()), ..server() };
         assert_eq!(
             notes(&stale),
-            ["docs runs as it was before its file became wrong:\n  a:1:1: x\n  a:2:1: y"]
+            ["docs stays as it was before its file became wrong:\n  a:1:1: x\n  a:2:1: y"]
         );
         assert!(notes(&server()).is_empty());
     }

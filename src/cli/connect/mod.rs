@@ -18,6 +18,7 @@ use self::edit::Edit;
 use super::control::InstanceSelector;
 use super::mcp::{bearer_token, reachable};
 use super::output::{say, say_error};
+use super::own_path::own_path;
 use super::{Exit, Failure, OutputFormat};
 
 #[derive(Debug, clap::Args)]
@@ -147,7 +148,7 @@ fn way(arguments: &ConnectArguments, environment: &Environment) -> Result<Way, F
         }
         let command = match arguments.scope {
             // Clients that are started from a desktop have another PATH than a shell has.
-            Scope::User => utf8(std::env::current_exe()?)?,
+            Scope::User => utf8(own_path(environment)?)?,
             // Others have it elsewhere.
             Scope::Project => "sidegate".to_owned(),
         };

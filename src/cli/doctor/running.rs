@@ -95,7 +95,7 @@ fn server(server: &ServerEntry) -> Option<Finding> {
     let subject = format!("server {}", server.name);
     let advice = format!("see `sidegate get {}`", server.name);
     if let Some(stale) = &server.stale {
-        let message = format!("it runs as it was before its file became wrong: {stale}");
+        let message = format!("it stays as it was before its file became wrong: {stale}");
         return Some(Finding::problem(subject, message, "mend the file"));
     }
     match (server.state.as_str(), &server.reason) {
