@@ -68,6 +68,7 @@ mod tests {
                 route_marker: None,
                 local: None,
                 max_message: 1 << 20,
+                patience: ClientConfig::WITH_GATEWAY,
             };
             let dialer = Dialer { pool: Pool::new(), config, tracker: tracker.clone() };
             let upstream = link.connect(dialer, &CancellationToken::new()).await.unwrap();

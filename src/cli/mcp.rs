@@ -164,7 +164,9 @@ pub(super) fn client_config(
     }
     // A sender that is dropped sends nowhere else.
     let (_, origin) = watch::channel(Origin::new(authority, HeaderMap::new()));
-    Ok(ClientConfig { origin, path, headers, route_marker: None, local: None, max_message: LARGEST_ANSWER })
+    let patience = ClientConfig::ALONE;
+    let max_message = LARGEST_ANSWER;
+    Ok(ClientConfig { origin, path, headers, route_marker: None, local: None, max_message, patience })
 }
 
 /// The endpoint as it is reached from here: an unspecified address stands for all, and is none to be called by.

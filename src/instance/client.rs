@@ -231,5 +231,7 @@ fn config(url: &str, token_file: Option<&Path>) -> Result<ClientConfig, String> 
     }
     // A sender that is dropped sends nowhere else.
     let (_, origin) = watch::channel(Origin::new(authority, HeaderMap::new()));
-    Ok(ClientConfig { origin, path, headers, route_marker: None, local: None, max_message: LARGEST_ANSWER })
+    let patience = ClientConfig::ALONE;
+    let max_message = LARGEST_ANSWER;
+    Ok(ClientConfig { origin, path, headers, route_marker: None, local: None, max_message, patience })
 }

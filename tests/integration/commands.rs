@@ -320,6 +320,30 @@ async fn tools_are_listed_described_and_called() {
 }
 
 #[tokio::test]
+async fn a_call_ends_with_its_instance() {
+    let instance = with_tools().await;
+    let mut command = Command::new(binary());
+    command
+        .args(["call", "x_near_sleep", "--arg", "ms=600000", "--runtime-dir"])
+        .arg(&instance.ready.runtime_dir)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let child = command.spawn().unwrap();
+    eventually("the call runs", async || {
+        let counts = json_of(&instance, &["call", "x_near_sleep_counts"]).await;
+        (counts["structuredContent"]["running"] == 1).then_some(())
+    })
+    .await;
+    // Holds the files.
+    let _ended = instance.kill().await;
+    // Its stream is not waited for as long as that of a gateway, which comes back.
+    let output = within("the end of the command", child.wait_with_output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stderr.starts_with(b"error: the instance did not answer: "), "{output:?}");
+}
+
+#[tokio::test]
 async fn ctrl_c_cancels_a_call_at_its_server() {
     let instance = with_tools().await;
     let counts =

@@ -319,6 +319,7 @@ impl Task {
             route_marker: Some(http::HeaderName::from_static(ROUTE_HEADER)),
             local: self.approach.is_child.then(|| self.shared.bridge.local(lease.name())),
             max_message: MAX_MESSAGE,
+            patience: ClientConfig::WITH_GATEWAY,
         };
         let (pool, tracker) = (self.shared.pool.clone(), self.shared.tracker.clone());
         Dialer { pool, config, tracker }

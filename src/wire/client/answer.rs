@@ -23,11 +23,6 @@ use crate::wire::message::{self, Message, RequestId, View};
 /// How often a stream is resumed in a row without anything new coming.
 const FRUITLESS: u32 = 5;
 
-/// How long a stream that cannot be resumed at the moment is tried: a gateway may be on its way back. It is mostly there again
-/// within half a second. Where it is not, or where the server itself cannot be reached or is busy, the caller gets an error after
-/// this time; it would be less to nobody's good, since asking the request again is not safe.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// Between two such tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -101,7 +96,7 @@ impl Session {
                 Err(error) => error,
             };
             drop(lease);
-            if refusal(&error) != Refusal::ForNow || begun.elapsed() >= PATIENCE {
+            if refusal(&error) != Refusal::ForNow || begun.elapsed() >= self.config.patience {
                 debug!(%error, "the stream cannot be resumed");
                 return None;
             }

@@ -59,6 +59,18 @@ pub struct ClientConfig {
     pub local: Option<Local>,
     /// The largest message taken, in bytes.
     pub max_message: usize,
+    /// How long a stream that cannot be resumed at the moment is tried: what is between may be away for a while. Then the caller
+    /// gets an error, as asking the request again is not safe.
+    pub patience: Duration,
+}
+
+impl ClientConfig {
+    /// The [`patience`](Self::patience) where a gateway is between, which is mostly back within half a second. Where it is not, or
+    /// where the server itself cannot be reached or is busy, less would be to nobody's good.
+    pub const WITH_GATEWAY: Duration = Duration::from_secs(30);
+
+    /// The [`patience`](Self::patience) where nothing is between: a server that is gone comes back without the session.
+    pub const ALONE: Duration = Duration::from_secs(2);
 }
 
 /// An open session with a server.

@@ -37,6 +37,7 @@ fn config(origin: watch::Receiver<Arc<Origin>>) -> ClientConfig {
         route_marker: None,
         local: None,
         max_message: 1000,
+        patience: ClientConfig::WITH_GATEWAY,
     }
 }
 
