@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 
 use super::output::say;
+use super::words::quoted;
 use super::{Arguments, Exit, Failure};
 
 #[derive(Debug, clap::Args)]
@@ -27,7 +28,8 @@ pub(super) fn run(arguments: &ManArguments) -> Result<ExitCode, Failure> {
             format!("the pages cannot be written to {}: {error}", directory.display()),
         )
     })?;
-    say(&format!("The pages are in {}: `man -l {}/sidegate.1`", directory.display(), directory.display()))?;
+    let first = quoted(&directory.join("sidegate.1"));
+    say(&format!("The pages are in {}: `man -l {first}`", directory.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 

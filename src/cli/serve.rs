@@ -19,6 +19,7 @@ use super::own_path::own_path;
 use super::servers::note;
 use super::signals::{Ask, Signals};
 use super::table::table;
+use super::words::quoted;
 use super::{Exit, Failure, OutputFormat};
 
 /// How long `--wait servers` waits.
@@ -269,11 +270,4 @@ fn first_steps(
          {sidegate} connect{dir} claude    # what your client has to be told\n\n\
          Definitions are files in {definitions}: what you change there is served at once."
     ))
-}
-
-/// A path as a word of a shell's command line.
-fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
-    if text.chars().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

@@ -1,5 +1,6 @@
 //! How times, amounts and guesses are put into words.
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A length of time, to the two largest units that matter.
@@ -28,6 +29,13 @@ pub(super) fn since(time: u64) -> String {
 /// `1 tool`, `2 tools`.
 pub(super) fn count(number: usize, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
+/// A path as a word of a shell's command line.
+pub(super) fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
+    if text.chars().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// The one of `known` that was probably meant by `word`.

@@ -1,6 +1,8 @@
 //! Where the definitions of an instance come from.
 
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -23,7 +25,7 @@ pub enum DefinitionsFrom {
     These(Vec<(ServerName, Value)>),
 }
 
-/// A reader of definitions whose directory is there, so that it can be watched.
+/// A reader of definitions whose directory is there, so that it can be watched. One that is made is its owner's alone.
 pub(super) fn reader(
     config_dir: &Path,
     environment: &Environment,
@@ -32,7 +34,8 @@ pub(super) fn reader(
     let failed = |source| StartError::ConfigDir { path: config_dir.to_owned(), source };
     let reader = definition_reader(config_dir, environment, helper).map_err(failed)?;
     let definitions = reader.definitions_dir();
-    std::fs::create_dir_all(&definitions)
+    // Whoever can write there can have a command run as us: the umask does not decide it.
+    (DirBuilder::new().recursive(true).mode(0o700).create(&definitions))
         .map_err(|source| StartError::ConfigDir { path: definitions, source })?;
     Ok(reader)
 }

@@ -100,7 +100,10 @@ async fn every_problem_is_found_and_no_secret_is_shown() {
         token.to_str().unwrap()
     );
     let builder = builder.config(&config);
-    fs_err::set_permissions(builder.config_dir(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    for (directory, mode) in [("", 0o777), ("mcpservers", 0o775)] {
+        let directory = builder.config_dir().join(directory);
+        fs_err::set_permissions(directory, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
     fs_err::set_permissions(&token, std::fs::Permissions::from_mode(0o644)).unwrap();
     let killed = builder.config_dir().parent().unwrap().join("run/sidegate/killed");
     fs_err::create_dir_all(&killed).unwrap();

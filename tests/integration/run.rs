@@ -1,5 +1,6 @@
 //! `sidegate run`: an instance for one command, which ends with it.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use rstest::rstest;
@@ -45,6 +46,19 @@ async fn assert_nothing_left(begun: Begun) -> Ended {
 async fn the_exit_code_is_the_commands(#[case] script: &str, #[case] code: i32) {
     let ended = assert_nothing_left(shell(Sidegate::builder(), script)).await;
     assert_eq!((ended.status.code(), ended.stderr.as_str()), (Some(code), ""));
+}
+
+/// Who can write definitions can have commands run as us, so the umask has no say.
+#[tokio::test]
+async fn a_config_directory_that_is_made_is_its_owners_alone() {
+    let builder = Sidegate::builder();
+    let line = "umask 002 && exec \"$0\" run --gateway embedded --config-dir new/config -- true";
+    let ended = builder.clone().shell(line).await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    for made in ["new", "new/config", "new/config/mcpservers"] {
+        let mode = fs_err::metadata(builder.config_dir().with_file_name(made)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{made}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Writing somebody else's file: whole or not at all, with the old one kept, and not over what they write meanwhile.
 
+use std::fs::DirBuilder;
 use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -20,12 +22,12 @@ pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
 }
 
 /// Puts `new` in the place of `old`; gives where the old text is kept. A link stays, and what it leads to is written;
-/// the mode stays, and a new file is for its owner only.
+/// the mode stays, and a new file is for its owner only, as is a directory that is made for it.
 pub(super) fn replace(path: &Path, old: Option<&str>, new: &str) -> io::Result<Option<PathBuf>> {
     let target = if old.is_some() { path.canonicalize()? } else { path.to_owned() };
     let directory = target.parent().unwrap_or(Path::new("/"));
     if old.is_none() {
-        std::fs::create_dir_all(directory)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
     let mut file = NamedTempFile::new_in(directory)?;
     file.write_all(new.as_bytes())?;

@@ -9,6 +9,7 @@ use sidegate::config::Settings;
 use sidegate::environment::Environment;
 use sidegate::instance::check_token_file;
 
+use super::super::words::quoted;
 use super::Finding;
 
 /// HOME and the variables of the XDG Base Directory Specification.
@@ -70,14 +71,18 @@ pub(super) fn config_dir(directory: &Path) -> Vec<Finding> {
 /// Definitions are command lines: who can write them runs programs as their owner.
 fn writable_by_others(directory: &Path) -> Option<Finding> {
     let meta = std::fs::metadata(directory).ok()?;
-    (meta.mode() & 0o002 != 0).then(|| {
-        let shown = directory.display();
-        Finding::warning(
-            "config directory",
-            format!("everybody can write to {shown}, and a definition is a command that runs as you"),
-            format!("chmod o-w {shown}"),
-        )
-    })
+    let (group, everybody) = (meta.mode() & 0o020 != 0, meta.mode() & 0o002 != 0);
+    let (who, change) = match (group, everybody) {
+        (false, false) => return None,
+        (true, false) => ("its group", "g-w"),
+        (false, true) => ("everybody", "o-w"),
+        (true, true) => ("everybody", "go-w"),
+    };
+    Some(Finding::warning(
+        "config directory",
+        format!("{who} can write to {}, and a definition is a command that runs as you", directory.display()),
+        format!("chmod {change} {}", quoted(directory)),
+    ))
 }
 
 /// What the settings ask for.
