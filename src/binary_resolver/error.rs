@@ -30,13 +30,15 @@ pub enum ResolveError {
         /// Every pinned version with its platforms.
         pinned: String,
     },
-    /// The release is not in the cache, and a download is not wanted.
-    #[error("agentgateway {version} is not in the cache ({path}), and downloads are off")]
+    /// The release is not in the cache, where nothing was to be downloaded.
+    #[error("agentgateway {version} is not in the cache ({path}){}", if *.offline { ", and downloads are off" } else { "" })]
     NotCached {
         /// What was asked for.
         version: Version,
         /// Where it would be.
         path: PathBuf,
+        /// Whether it would have been downloaded otherwise.
+        offline: bool,
     },
     /// A path is not an executable regular file.
     #[error("{path} {problem}")]

@@ -78,7 +78,8 @@ impl Resolver {
         match self.cached(request.version, progress).await? {
             Some(verified) => Ok(verified),
             None => {
-                Err(ResolveError::NotCached { version: request.version, path: self.path(request.version)? })
+                let path = self.path(request.version)?;
+                Err(ResolveError::NotCached { version: request.version, path, offline: true })
             }
         }
     }
@@ -153,7 +154,7 @@ impl Resolver {
                 Ok(verified(version, &entry, identity, Origin::Cached))
             }
             Some((_, actual)) => Err(ResolveError::CacheMismatch { path, expected: entry.digest(), actual }),
-            None => Err(ResolveError::NotCached { version, path }),
+            None => Err(ResolveError::NotCached { version, path, offline: false }),
         }
     }
 

@@ -34,13 +34,12 @@ use crate::subprocess::{
     Helper, LogFileSettings, OutputSettings, State, StopRecipe, Supervisor, SupervisorSettings, Work,
 };
 use crate::sync::lock;
-use crate::telemetry::export::Telemetry;
 use crate::telemetry::metrics::ReloadMetrics;
 use crate::telemetry::secrets::Secrets;
 use crate::wire::client::{Habits, Origin};
 use crate::yaml_applier::{
     self, Applier, ApplierOptions, ApplyError, GatewayKey, GatewayPorts, GatewaySettings, InvalidLogLevel,
-    KEY_HEADER, LogLevel, OtlpProtocol, SpanExport, TRACEPARENT_HEADER,
+    KEY_HEADER, LogLevel, SpanExport, TRACEPARENT_HEADER,
 };
 
 /// How long a gateway has to end after SIGTERM; it has nothing to finish by then.
@@ -78,28 +77,6 @@ pub(super) struct Variable {
     log_level: LogLevel,
     frontend_policies: serde_json::Map<String, serde_json::Value>,
     spans: Option<SpanExport>,
-}
-
-/// Where agentgateway exports spans of its own, where it does: where we export ours.
-pub(super) fn span_export(settings: &config::Settings, telemetry: &Telemetry) -> Option<SpanExport> {
-    if !settings.telemetry.gateway_spans.value {
-        return None;
-    }
-    let Some(destination) = telemetry.settings().and_then(|settings| settings.traces.as_ref()) else {
-        warn!("telemetry.gatewaySpans is ignored: no spans are exported; set telemetry.endpoint");
-        return None;
-    };
-    let mut endpoint = destination.endpoint.clone();
-    let protocol = match destination.protocol {
-        config::OtlpProtocol::Grpc => OtlpProtocol::Grpc,
-        config::OtlpProtocol::HttpProtobuf => {
-            // It puts this behind the endpoint itself.
-            let path = endpoint.path().trim_end_matches('/').trim_end_matches("v1/traces").to_owned();
-            endpoint.set_path(&path);
-            OtlpProtocol::Http
-        }
-    };
-    Some(SpanExport { endpoint, protocol })
 }
 
 impl Variable {
@@ -516,6 +493,18 @@ impl Gateways {
             old.end().await;
         }
         Ok(info)
+    }
+
+    /// Another reason why the embedded gateway is in front, where it is.
+    pub(super) async fn embedded_stays(&self, reason: &str) {
+        let Some(own) = &self.own else { return };
+        let mut current = own.current.lock().await;
+        if let Some(gateway) =
+            current.as_mut().filter(|gateway| matches!(gateway.program, Program::Embedded(_)))
+        {
+            gateway.reason = reason.to_owned();
+            self.info.send_modify(|info| info.reason = reason.to_owned());
+        }
     }
 
     /// What the next gateway is started with.

@@ -7,6 +7,7 @@
 //! | `definitions` | where definitions come from |
 //! | `choice`, `background_fetch` | which gateway is run, at first and when a better one was fetched |
 //! | `gateways` | the gateway that takes the calls, and what takes its place |
+//! | `span_export` | where agentgateway exports spans of its own |
 //! | `gateway_child` | one gateway, as a child or as a task |
 //! | `helper` | the program that guards children |
 //! | `reload` | taking over settings while the instance runs |
@@ -37,6 +38,7 @@ mod reload;
 mod runtime_dir;
 mod server;
 mod shutdown;
+mod span_export;
 mod start;
 mod status;
 mod token;

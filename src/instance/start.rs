@@ -18,10 +18,11 @@ use super::background_fetch::fetch_and_swap;
 use super::client::Client;
 use super::definitions::{self, DefinitionsFrom};
 use super::gateway_child::gateway_environment;
-use super::gateways::{self, GatewayContext, Gateways, Variable};
+use super::gateways::{GatewayContext, Gateways, Variable};
 use super::operations::Operations;
 use super::reload::Reloading;
 use super::runtime_dir::RuntimeDir;
+use super::span_export::span_export;
 use super::status::Identity;
 use super::token::Token;
 use super::{Instance, InstanceInfo, InstanceOptions, StartError, choice, http, metrics};
@@ -109,7 +110,7 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
     let registry = Registry::new(settings.aggregator.prefix.value.as_str());
     let metrics = metrics::start(telemetry, &registry)?;
 
-    let spans = gateways::span_export(&settings, telemetry);
+    let spans = span_export(&settings, telemetry);
     let (gateways, pool, fetch) = match &settings.upstream_url.value {
         Some(url) => {
             if !settings.gateway.frontend_policies.value.is_empty() {

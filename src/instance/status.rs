@@ -66,7 +66,7 @@ fn gateway(gateways: &Gateways, secrets: &Secrets) -> GatewayStatus {
     GatewayStatus {
         mode: info.mode.to_owned(),
         version: info.version,
-        reason: info.reason,
+        reason: shown(&info.reason, secrets),
         state: state.as_ref().map(|state| state.name().to_owned()),
         error,
         pid: state.and_then(|state| state.pid()).unwrap_or_default(),

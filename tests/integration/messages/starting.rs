@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use super::super::support::definitions::{built_in, with};
-use super::super::support::example_path;
 use super::super::support::sidegate::{Builder, private_dir};
+use super::super::support::{eventually, example_path};
 use super::book::{Chapter, place};
 use super::played::Played;
 
@@ -143,6 +143,7 @@ pub(super) async fn downloads() -> String {
         fetch(&mut chapter, when, &Played::saying(answer).await).await;
     }
     fetch(&mut chapter, "the connection breaks each time", &Played::saying("").await).await;
+    not_fetched_meanwhile(&mut chapter).await;
     let here = place();
     chapter
         .commands(
@@ -181,6 +182,29 @@ pub(super) async fn downloads() -> String {
         )
         .await;
     chapter.text()
+}
+
+/// An instance that fetches agentgateway in the background says what became of that, for as long as it runs.
+async fn not_fetched_meanwhile(chapter: &mut Chapter) {
+    let mirror =
+        Played::saying("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+    let place = place()
+        .env("CI", "")
+        .env("SIDEGATE_GATEWAY_MODE", "auto")
+        .env("SIDEGATE_GATEWAY_MIRROR", format!("http://{}", mirror.address));
+    let mut serving = place.clone().begin(&["serve"]);
+    serving.first_line().await;
+    let said = eventually("the end of the download", async || {
+        let ended = place.clone().command(&["status"]).await;
+        let gateway = ended.stdout.lines().find(|line| line.starts_with("Gateway")).map(str::to_owned);
+        gateway.filter(|line| !line.contains("while agentgateway is fetched"))
+    })
+    .await;
+    let when = "it is fetched while the embedded gateway serves, and cannot be: what `sidegate status` says";
+    chapter.said(when, &place, &said);
+    serving.signal(rustix::process::Signal::INT);
+    let ended = serving.wait().await;
+    chapter.logged("and what is logged", &place, &ended.stderr, "the embedded gateway stays");
 }
 
 /// Where the pinned release would be for somebody at `place`.

@@ -87,7 +87,6 @@ const TEXTS: &[(&str, &[&str])] = &[
             "cannot read the configuration; the last one stays",
             "refused the configuration; the last one stays",
             "the config: block and the data port are read once, at start; restart the gateway to change them",
-            "the embedded gateway stays: agentgateway {} cannot take its place: {}",
             "what belonged to a gateway is left behind",
             "somebody else listens on a port of the gateway, which gets new ones",
             "requests through the old gateway are cut: they take longer than the drain time",
