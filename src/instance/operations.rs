@@ -117,11 +117,22 @@ fn operated(server: &str, done: Result<Done, OperateError>) -> Response<Body> {
     };
     let value = match done {
         Ok(done) => {
-            json!({"schema": 1, "server": server, "result": done.word(), "message": done.sentence(server)})
+            json!({"schema": 1, "server": server, "result": done.word(), "message": sentence(done, server)})
         }
         Err(error) => json!({"error": chain(&error)}),
     };
     answer(status, &value)
+}
+
+/// What was done, in the words of the commands; the management tools have others.
+fn sentence(done: Done, server: &str) -> String {
+    match done {
+        Done::Started => format!("Started the MCP server '{server}'"),
+        Done::AlreadyRunning => format!("The MCP server '{server}' is running already"),
+        Done::Stopped => format!("Stopped the MCP server '{server}'"),
+        Done::AlreadyStopped => format!("The MCP server '{server}' is stopped already"),
+        Done::Restarted => format!("Restarted the MCP server '{server}'"),
+    }
 }
 
 fn gateway(info: &GatewayInfo) -> Value {

@@ -68,24 +68,24 @@ async fn a_process_is_stopped_for_good_and_started_again(
     let client = McpClient::connect(sidegate.url()).await;
     let first = pid(&client).await;
 
-    assert_eq!(done(&sidegate, "stop", "near").await, "Successfully stopped service 'near'");
+    assert_eq!(done(&sidegate, "stop", "near").await, "Stopped the MCP server 'near'");
     assert_eq!(everything(&sidegate), []);
     assert_eq!(state(&sidegate, "near").await, "stopped");
     assert!(client.tool_names().await.iter().all(|name| name.starts_with("x_other_")));
     let told = "tool not found: x_near_pid; server near is stopped: `sidegate start near` starts it";
     assert_eq!(client.call("x_near_pid", json!({})).await.error()["message"], told);
     assert_eq!(file(&sidegate, "near"), text.replace("spec:\n", "spec:\n  suspended: true\n"));
-    assert_eq!(done(&sidegate, "stop", "near").await, "Service 'near' is already stopped");
+    assert_eq!(done(&sidegate, "stop", "near").await, "The MCP server 'near' is stopped already");
     sidegate.stop().await;
 
     let sidegate = builder.start().await;
     assert_eq!((state(&sidegate, "near").await, everything(&sidegate)), (json!("stopped"), vec![]));
-    assert_eq!(done(&sidegate, "start", "near").await, "Successfully started service 'near'");
+    assert_eq!(done(&sidegate, "start", "near").await, "Started the MCP server 'near'");
     let client = McpClient::connect(sidegate.url()).await;
     assert_ne!(pid(&client).await, first);
     assert_eq!(state(&sidegate, "near").await, "running");
     assert_eq!(file(&sidegate, "near"), text.replace("spec:\n", "spec:\n  suspended: false\n"));
-    assert_eq!(done(&sidegate, "start", "near").await, "Service 'near' is already running");
+    assert_eq!(done(&sidegate, "start", "near").await, "The MCP server 'near' is running already");
 }
 
 #[rstest]
@@ -121,7 +121,7 @@ async fn a_restart_is_a_new_process_and_no_news(
     let mut stream = client.listen().await;
     let first = pid(&client).await;
     let slow = client.start("tools/call", json!({"name": "x_near_sleep", "arguments": {"ms": 300}})).await;
-    assert_eq!(done(&sidegate, "restart", "near").await, "Successfully restarted service 'near'");
+    assert_eq!(done(&sidegate, "restart", "near").await, "Restarted the MCP server 'near'");
     assert_eq!(slow.response().await.value()["structuredContent"], json!({"slept": 300}));
     let second = pid(&client).await;
     assert_ne!(second, first);
@@ -226,7 +226,7 @@ async fn a_server_with_sessions_of_its_clients_is_stopped(
     let sidegate = builder.definition("near", &text).wait_for_servers().start().await;
     let client = McpClient::connect(sidegate.url()).await;
     let first = pid(&client).await;
-    assert_eq!(done(&sidegate, "stop", "near").await, "Successfully stopped service 'near'");
+    assert_eq!(done(&sidegate, "stop", "near").await, "Stopped the MCP server 'near'");
     assert_eq!(everything(&sidegate), []);
     done(&sidegate, "start", "near").await;
     assert_ne!(pid(&client).await, first);
@@ -247,7 +247,7 @@ async fn a_process_that_is_still_starting_is_gone_after_a_stop(
         processes
     };
     eventually("its process", async || (!slow().is_empty()).then_some(())).await;
-    assert_eq!(done(&sidegate, "stop", "slow").await, "Successfully stopped service 'slow'");
+    assert_eq!(done(&sidegate, "stop", "slow").await, "Stopped the MCP server 'slow'");
     assert_eq!(slow(), []);
 }
 
@@ -334,7 +334,7 @@ async fn a_restart_is_of_what_runs_and_not_of_what_was_refused() {
         stdout.contains("nonsense").then_some(())
     })
     .await;
-    assert_eq!(done(&sidegate, "restart", "near").await, "Successfully restarted service 'near'");
+    assert_eq!(done(&sidegate, "restart", "near").await, "Restarted the MCP server 'near'");
     assert_eq!(everything(&sidegate).len(), 2);
 }
 
@@ -352,11 +352,11 @@ async fn a_second_stop_waits_for_what_the_first_one_ends() {
         async move { command.output().await }
     });
     eventually("the end of its tools", async || client.tool_names().await.is_empty().then_some(())).await;
-    assert_eq!(done(&sidegate, "stop", "near").await, "Service 'near' is already stopped");
+    assert_eq!(done(&sidegate, "stop", "near").await, "The MCP server 'near' is stopped already");
     assert_eq!(everything(&sidegate), []);
     assert_eq!(slow.response().await.value()["structuredContent"], json!({"slept": 1500}));
     let output = within("the first stop", first).await.unwrap().unwrap();
-    assert_eq!(output.stdout, b"Successfully stopped service 'near'\n");
+    assert_eq!(output.stdout, b"Stopped the MCP server 'near'\n");
 }
 
 #[tokio::test]
@@ -380,7 +380,7 @@ async fn a_restart_that_waits_for_calls_is_no_server_that_runs() {
     assert_eq!(answer.value()["structuredContent"], json!({"slept": 3000}));
     // Not the state of the session that came after it.
     assert!(seen < at);
-    assert_eq!(restarted, "Successfully restarted service 'near'");
+    assert_eq!(restarted, "Restarted the MCP server 'near'");
     assert_eq!(state(&sidegate, "near").await, "running");
 }
 
@@ -395,13 +395,13 @@ async fn a_server_whose_file_has_become_wrong_can_be_stopped() {
     })
     .await;
     assert_eq!(everything(&sidegate).len(), 2, "the last good version runs");
-    assert_eq!(done(&sidegate, "stop", "near").await, "Successfully stopped service 'near'");
+    assert_eq!(done(&sidegate, "stop", "near").await, "Stopped the MCP server 'near'");
     assert_eq!(everything(&sidegate), []);
     assert_eq!(state(&sidegate, "near").await, "stopped");
     let (code, _, stderr) = command(&sidegate, &["start", "near"]).await;
     assert!(code == 1 && stderr.contains("near.yaml:2:1"), "{stderr}");
     // What is right again is still stopped, until somebody wants it.
     sidegate.write_definition("near", &example("everything", &[]));
-    assert_eq!(done(&sidegate, "start", "near").await, "Successfully started service 'near'");
+    assert_eq!(done(&sidegate, "start", "near").await, "Started the MCP server 'near'");
     assert_eq!(everything(&sidegate).len(), 2);
 }
