@@ -124,7 +124,9 @@ async fn serve(
         instance.rescan();
         match arguments.instance.settings(arguments.ephemeral, environment) {
             Ok(settings) => instance.reload(settings),
-            Err(failure) => failure.say(),
+            Err(failure) => {
+                tracing::error!("the settings are not taken over and stay as they were: {}", failure.message);
+            }
         }
     };
     let ended = tokio::select! {

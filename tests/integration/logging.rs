@@ -24,9 +24,15 @@ async fn each_call_is_a_line_with_names_that_stay() {
     client.call("x_near_echo", json!({"text": "t0p-s3cret"})).await.result();
     client.call("x_near_nothing", json!({})).await.error();
     client.call("x_near_test_error_handling", json!({})).await.result();
+    fs_err::write(sidegate.config_dir().join("config.yaml"), "drain: soon\n").unwrap();
+    sidegate.signal(rustix::process::Signal::HUP);
+    sidegate.wait_for_stderr("config.yaml").await;
     let ended = sidegate.stop().await;
 
     let all = records(&ended.stderr);
+    let refused = all.iter().find(|record| record["level"] == "ERROR").unwrap();
+    let message = refused["fields"]["message"].as_str().unwrap();
+    assert!(message.starts_with("the settings are not taken over and stay as they were: "), "{message}");
     for record in &all {
         for name in ["timestamp", "level", "target", "fields"] {
             assert!(record.get(name).is_some(), "no {name}: {record}");

@@ -179,10 +179,14 @@ pub(super) async fn changes() -> String {
     let sidegate = place.clone().wait_for_servers().start().await;
     sidegate.write_definition("good", "kind: nonsense\n");
     sidegate.wait_for_stderr("last good definition").await;
+    fs_err::write(place.config_dir().join("config.yaml"), "gateway: {mode: embeded}\n").unwrap();
+    sidegate.signal(rustix::process::Signal::HUP);
+    sidegate.wait_for_stderr("config.yaml").await;
     fs_err::rename(place.config_dir().join("mcpservers"), place.config_dir().join("away")).unwrap();
     sidegate.wait_for_stderr("cannot be read").await;
     let stderr = sidegate.stderr();
     chapter.logged("a definition becomes wrong", &place, &stderr, "last good definition");
+    chapter.logged("SIGHUP, and config.yaml is wrong", &place, &stderr, "config.yaml");
     chapter.logged("the directory is removed", &place, &stderr, "cannot be read");
     fs_err::remove_dir_all(&sidegate.ready.runtime_dir).unwrap();
     let asking = place.clone().env("SIDEGATE_INSTANCE", &sidegate.ready.runtime_dir);
