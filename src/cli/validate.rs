@@ -10,6 +10,7 @@ use sidegate::mcpserver::{Invalid, Reader, ServerName};
 
 use super::definitions::unreadable;
 use super::output::{say, say_error};
+use super::words::similar;
 use super::{ConfigDir, Exit, Failure, OutputFormat};
 
 #[derive(Debug, clap::Args)]
@@ -65,7 +66,12 @@ pub(super) fn run(arguments: &ValidateArguments, environment: &Environment) -> R
             for (path, invalid) in &outcomes {
                 match invalid {
                     None => say(&format!("{}: valid", path.display()))?,
-                    Some(invalid) => say_error(&invalid.to_string()),
+                    Some(invalid) => {
+                        say_error(&invalid.to_string());
+                        if let Some(meant) = meant_by(&reader, path) {
+                            say_error(&format!("\nhint: did you mean {meant:?}?"));
+                        }
+                    }
                 }
             }
             if outcomes.is_empty() {
@@ -93,4 +99,13 @@ fn file_of(reader: &Reader, name: &Path) -> Option<PathBuf> {
     let mut files =
         extensions.map(|extension| reader.definitions_dir().join(format!("{server}.{extension}")));
     files.find(|file| file.exists())
+}
+
+/// The server whose name is nearly `name`, where there is neither a file nor a server of that name.
+fn meant_by(reader: &Reader, name: &Path) -> Option<String> {
+    let name = name.to_str().filter(|_| !name.exists())?;
+    // Only for the hint: whoever wants to know of the directory names it.
+    let scan = reader.scan(&reader.definitions_dir()).ok()?;
+    let names = scan.entries.iter().filter_map(|entry| entry.path.file_stem()?.to_str());
+    similar(name, names).map(str::to_owned)
 }

@@ -2,7 +2,7 @@
 
 use sidegate::environment::Environment;
 use sidegate::instance::definition_reader;
-use sidegate::mcpserver::{Definitions, EditError};
+use sidegate::mcpserver::{Definitions, EditError, Mistake};
 
 use super::output::say_error;
 use super::{ConfigDir, Exit, Failure};
@@ -23,7 +23,7 @@ pub(super) fn failure(error: EditError) -> Failure {
     let (exit, hint) = match &error {
         EditError::Invalid(invalid) => {
             // The file is not there, so only what was given can be wrong.
-            let mistakes: Vec<_> = invalid.mistakes.iter().map(ToString::to_string).collect();
+            let mistakes: Vec<_> = invalid.mistakes.iter().map(as_typed).collect();
             return Failure::text(Exit::Invalid, mistakes.join("\n"));
         }
         EditError::AlreadyExists { name, .. } => {
@@ -33,6 +33,30 @@ pub(super) fn failure(error: EditError) -> Failure {
         _ => (Exit::Failed, None),
     };
     Failure::new(exit, error).maybe_hint(hint.as_deref())
+}
+
+/// A mistake of a definition that was given on the command line, where its keys have other names.
+fn as_typed(mistake: &Mistake) -> String {
+    const FLAGS: [(&str, &str); 6] = [
+        ("spec.url", "--url"),
+        ("spec.headers", "--header"),
+        ("spec.env", "--env"),
+        ("spec.cwd", "--cwd"),
+        ("spec.description", "--description"),
+        ("spec.toolPrefix", "--tool-prefix"),
+    ];
+    let flag = FLAGS.iter().find_map(|(key, flag)| {
+        let rest = mistake.key.strip_prefix(key)?;
+        match rest.strip_prefix('.') {
+            Some(name) => Some(format!("{flag} {name}")),
+            None => rest.is_empty().then(|| (*flag).to_owned()),
+        }
+    });
+    let mut mistake = mistake.clone();
+    if let Some(flag) = flag {
+        mistake.key = flag;
+    }
+    mistake.to_string()
 }
 
 /// What somebody who writes a definition here and reads it elsewhere has to know.

@@ -176,6 +176,7 @@ pub(super) async fn definitions() -> String {
     chapter.commands("there is no directory", &removed, &[&["validate"], &["list"]]).await;
     chapter.command("a file is not there", &empty, &["validate", "missing.yaml"]).await;
     let taken = place().definition("taken", &built_in());
+    chapter.command("a name is misspelt", &taken, &["validate", "takne"]).await;
     chapter
         .commands(
             "a name is taken, or not known",
