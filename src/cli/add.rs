@@ -9,7 +9,7 @@ use sidegate::environment::Environment;
 use sidegate::mcpserver::ServerName;
 
 use super::output::say;
-use super::writing::{HOW_TO_SEE, failure, open, warn_of_unset};
+use super::writing::{failure, how_to_see, open, warn_of_unset};
 use super::{ConfigDir, Exit, Failure, OutputFormat};
 
 #[derive(Debug, clap::Args)]
@@ -97,7 +97,7 @@ pub(super) fn run(arguments: &AddArguments, environment: &Environment) -> Result
         }
         OutputFormat::Text => {
             say(&format!("Added the MCP server '{}': {}", arguments.name, written.path.display()))?;
-            say(HOW_TO_SEE)?;
+            say(&how_to_see(&arguments.config_dir))?;
             warn_of_unset(&unset);
         }
     }

@@ -13,6 +13,7 @@ use sidegate::config::dirs;
 use sidegate::environment::Environment;
 
 use super::waiting::patiently;
+use super::words::quoted;
 use super::{ConfigDir, Exit, Failure};
 
 /// The variable in which `run` names the instance.
@@ -87,24 +88,50 @@ impl InstanceSelector {
         let directory = self.directory(environment)?;
         let now = async || waiting(status_in(&directory).await.ok());
         let asked = super::runtime()?.block_on(patiently(ask_in(&directory, method, path), now));
-        asked.map_err(|failure| self.named_by(environment, failure))
+        asked.map_err(|failure| self.explained(environment, failure))
     }
 
     /// What the instance says of itself.
     pub(super) async fn status(&self, environment: &Environment) -> Result<Status, Failure> {
         let status = status_in(&self.directory(environment)?).await;
-        status.map_err(|failure| self.named_by(environment, failure))
+        status.map_err(|failure| self.explained(environment, failure))
     }
 
-    /// Says which variable has named the instance that does not run: whoever has not typed it may not think of it.
-    fn named_by(&self, environment: &Environment, failure: Failure) -> Failure {
-        let is_named = self.runtime_dir.is_none() && self.named_by_run(environment).is_some();
-        if failure.exit != Exit::NoInstance || !is_named {
+    /// How the instance that is meant would be started.
+    pub(super) fn serve_command(&self) -> String {
+        let runtime_dir = self.runtime_dir.as_deref();
+        let runtime_dir =
+            runtime_dir.map(|dir| format!(" --runtime-dir {}", quoted(dir))).unwrap_or_default();
+        format!("sidegate serve{}{runtime_dir}", self.config_dir.flag())
+    }
+
+    /// What to do where it does not run and nobody knows of another.
+    pub(super) fn advice(&self) -> String {
+        let which = if self.runtime_dir.is_some() { "another" } else { "its" };
+        format!("start one with `{}`, or name {which} directory with --runtime-dir", self.serve_command())
+    }
+
+    /// Says why the instance that is meant does not run, as far as what was typed, or was not, can be the reason.
+    fn explained(&self, environment: &Environment, failure: Failure) -> Failure {
+        if failure.exit != Exit::NoInstance {
             return failure;
         }
-        failure.hint(format!(
-            "{INSTANCE_VARIABLE} names that directory: unset it, or name another with --runtime-dir"
-        ))
+        if self.runtime_dir.is_none() && self.named_by_run(environment).is_some() {
+            return failure.hint(format!(
+                "{INSTANCE_VARIABLE} names that directory: unset it, or name another with --runtime-dir"
+            ));
+        }
+        match self.config_dir.given() {
+            Some(given) if self.named(environment).is_none() && !given.exists() => {
+                let message = format!(
+                    "no instance runs for the configuration directory {}, which does not exist",
+                    given.display()
+                );
+                Failure { message, ..failure }.hint("name one that does with --config-dir")
+            }
+            _ if failure.hint.is_none() => failure.hint(self.advice()),
+            _ => failure,
+        }
     }
 
     /// What the instance says of itself; `None` where none runs and nobody has said that one does.
@@ -150,6 +177,7 @@ async fn ask_in(directory: &Path, method: Method, path: &str) -> Result<Value, F
     }
 }
 
+/// Where another instance of this user runs, the hint names it.
 async fn not_running(directory: &Path, source: &io::Error) -> Failure {
     // Longer than any instance that is well needs, and short enough for a hint.
     const MOMENT: Duration = Duration::from_secs(1);
@@ -164,11 +192,12 @@ async fn not_running(directory: &Path, source: &io::Error) -> Failure {
     for other in beside(directory) {
         let asking = ask(&other, Method::GET, "/v1/status");
         if let Ok(Ok(_)) = tokio::time::timeout(MOMENT, asking).await {
-            let other = other.display();
-            return failure.hint(format!("one runs in {other}: name it with --runtime-dir {other}"));
+            let shown = other.display();
+            return failure
+                .hint(format!("one runs in {shown}: name it with --runtime-dir {}", quoted(&other)));
         }
     }
-    failure.hint("start one with `sidegate serve`, or name its directory with --runtime-dir")
+    failure
 }
 
 /// The runtime directories of this user beside `directory` that have, or had, an instance: those of other configuration

@@ -9,7 +9,7 @@ use sidegate::mcpserver::{Definitions, EditError, Imported, Notes, ServerName, i
 
 use super::output::{say, say_error};
 use super::table::table;
-use super::writing::{HOW_TO_SEE, open, unset_variable};
+use super::writing::{how_to_see, open, unset_variable};
 use super::{ConfigDir, Exit, Failure, OutputFormat};
 
 #[derive(Debug, clap::Args)]
@@ -192,7 +192,7 @@ fn print(done: &[Done], client: &str, arguments: &ImportArguments) -> Result<(),
     if arguments.dry_run {
         say_error("nothing was written (--dry-run)");
     } else if done.iter().any(|done| matches!(done.result, Outcome::Imported(_) | Outcome::Replaced { .. })) {
-        say_error(HOW_TO_SEE);
+        say_error(&how_to_see(&arguments.config_dir));
     }
     Ok(())
 }

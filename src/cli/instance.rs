@@ -65,9 +65,9 @@ impl InstanceArguments {
         self.config_dir.resolve(environment)
     }
 
-    /// The configuration directory that the command line names.
-    pub(super) fn given_config_dir(&self) -> Option<&Path> {
-        self.config_dir.given()
+    /// What another command has to be told for the same configuration directory.
+    pub(super) fn config_dir_flag(&self) -> String {
+        self.config_dir.flag()
     }
 
     /// The instance that may run already.
@@ -126,6 +126,12 @@ impl InstanceArguments {
         environment: &Environment,
     ) -> Result<InstanceOptions, Failure> {
         let config_dir = self.config_dir.resolve(environment)?;
+        if self.config_dir.given().is_some() && !config_dir.exists() {
+            // It may be misspelt.
+            let message =
+                format!("the configuration directory {} did not exist; it is made", config_dir.display());
+            self.voice().warn(&message);
+        }
         let settings = self.settings(ephemeral, environment)?;
         let helper = match &settings.helper.value {
             Some(helper) => helper.clone(),

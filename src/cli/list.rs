@@ -73,7 +73,10 @@ fn offline(arguments: &ListArguments, environment: &Environment) -> Result<(), F
             }
         }
     }
-    say_error("No instance runs: this is what the files say. Start one with `sidegate serve`.");
+    say_error(&format!(
+        "No instance runs: this is what the files say. Start one with `{}`.",
+        arguments.instance.serve_command()
+    ));
     Ok(())
 }
 

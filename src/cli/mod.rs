@@ -138,6 +138,11 @@ impl ConfigDir {
         self.config_dir.as_deref()
     }
 
+    /// What has to be typed for the same directory, behind the name of a command.
+    fn flag(&self) -> String {
+        self.given().map(|dir| format!(" --config-dir {}", words::quoted(dir))).unwrap_or_default()
+    }
+
     fn resolve(&self, environment: &Environment) -> Result<PathBuf, Failure> {
         dirs::config_dir(environment, self.config_dir.as_deref())
             .map_err(|error| Failure::new(Exit::Usage, error).hint("give one with --config-dir"))

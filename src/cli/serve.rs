@@ -206,7 +206,7 @@ async fn say_ready(
     hush.set(false);
     let statuses = instance.statuses().borrow().clone();
     if statuses.is_empty() {
-        say(&first_steps(instance, arguments.instance.given_config_dir(), environment)?)?;
+        say(&first_steps(instance, &arguments.instance.config_dir_flag(), environment)?)?;
     } else {
         say(&format!("\n{}", server_table(&statuses, instance.definitions_dir())))?;
     }
@@ -254,15 +254,10 @@ fn server_table(statuses: &Statuses, definitions: &Path) -> String {
     if reasons.is_empty() { table } else { format!("{table}\n{reasons}") }
 }
 
-/// What to type next, for somebody who has no servers yet.
-fn first_steps(
-    instance: &Instance,
-    config_dir: Option<&Path>,
-    environment: &Environment,
-) -> Result<String, Failure> {
+/// What to type next, for somebody who has no servers yet; `dir` says which configuration directory is meant.
+fn first_steps(instance: &Instance, dir: &str, environment: &Environment) -> Result<String, Failure> {
     let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_else(|| "sidegate".into());
     let (sidegate, exe) = (quoted(&called), quoted(&own_path(environment)?));
-    let dir = config_dir.map(|dir| format!(" --config-dir {}", quoted(dir))).unwrap_or_default();
     let definitions = instance.definitions_dir().display();
     Ok(format!(
         "\nNo servers are defined yet. In another terminal, here or later:\n\n  \

@@ -8,8 +8,12 @@ use super::output::say_error;
 use super::{ConfigDir, Exit, Failure};
 
 /// How to see what has changed.
-pub(super) const HOW_TO_SEE: &str =
-    "A running instance takes it over by itself: see `sidegate list`, or start one with `sidegate serve`.";
+pub(super) fn how_to_see(config_dir: &ConfigDir) -> String {
+    let dir = config_dir.flag();
+    format!(
+        "A running instance takes it over by itself: see `sidegate list{dir}`, or start one with `sidegate serve{dir}`."
+    )
+}
 
 /// The definitions of the configuration directory.
 pub(super) fn open(config_dir: &ConfigDir, environment: &Environment) -> Result<Definitions, Failure> {

@@ -259,7 +259,7 @@ async fn an_instance_that_was_killed_is_none() {
             let output = run_at(Path::new("/nonexistent"), &arguments).await;
             assert_eq!(output.status.code(), Some(5), "{output:?}");
             let said = String::from_utf8(output.stderr).unwrap();
-            assert!(said.contains(why) && said.contains("hint: start one with `sidegate serve`"), "{said}");
+            assert!(said.contains(why) && said.contains("hint: start one with `sidegate serve"), "{said}");
         }
     }
 }

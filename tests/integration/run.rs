@@ -55,6 +55,8 @@ async fn a_config_directory_that_is_made_is_its_owners_alone() {
     let line = "umask 002 && exec \"$0\" run --gateway embedded --config-dir new/config -- true";
     let ended = builder.clone().shell(line).await;
     assert!(ended.status.success(), "{}", ended.stderr);
+    let warning = "/new/config did not exist; it is made\n";
+    assert!(ended.stderr.starts_with("warning: ") && ended.stderr.ends_with(warning), "{}", ended.stderr);
     for made in ["new", "new/config", "new/config/mcpservers"] {
         let mode = fs_err::metadata(builder.config_dir().with_file_name(made)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{made}");

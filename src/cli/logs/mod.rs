@@ -52,8 +52,7 @@ pub(super) fn run(arguments: &LogsArguments, environment: &Environment) -> Resul
     let runtime_dir = arguments.instance.directory(environment)?;
     if !runtime_dir.is_dir() {
         let message = format!("no instance has run in {}", runtime_dir.display());
-        return Err(Failure::text(Exit::NoInstance, message)
-            .hint("start one with `sidegate serve`, or name its directory with --runtime-dir"));
+        return Err(Failure::text(Exit::NoInstance, message).hint(arguments.instance.advice()));
     }
     let mut logs = Logs { directory: runtime_dir.join("logs"), readers: BTreeMap::new() };
     let found = logs.names()?;

@@ -199,6 +199,7 @@ pub(super) async fn commands() -> String {
     let mut chapter = Chapter::new("Commands that ask an instance");
     let place =
         place().definition("calc", &built_in()).definition("other", &example("rude_server", &["duplicate"]));
+    fs_err::create_dir(place.config_dir().with_file_name("a b")).unwrap();
     let id = "0af7651916cd43dd8448eb211c80319c";
     chapter
         .commands(
@@ -212,6 +213,10 @@ pub(super) async fn commands() -> String {
                 &["logs"],
                 &["gateway", "restart"],
                 &["status", "--runtime-dir", "nowhere"],
+                &["status", "--config-dir", "a b"],
+                &["logs", "--config-dir", "a b"],
+                &["list", "--config-dir", "a b"],
+                &["status", "--config-dir", "misspelt"],
             ],
         )
         .await;
@@ -258,6 +263,7 @@ pub(super) async fn commands() -> String {
         )
         .await;
     sidegate.kill().await;
+    chapter.command("the manual is written", &place, &["man", "a b/man"]).await;
     chapter.command("the manual cannot be written", &place, &["man", "/proc/man"]).await;
     chapter.text()
 }
