@@ -20,6 +20,9 @@ pub struct Status {
     pub version: String,
     /// The MCP endpoint.
     pub url: String,
+    /// Whether its port was any free one, so that the next instance has another.
+    #[serde(default)]
+    pub random_port: bool,
     /// The page for a browser.
     #[serde(default)]
     pub page_url: String,

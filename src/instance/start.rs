@@ -75,6 +75,7 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
     secrets.learn(secret_names.values_in(&settings.gateway.frontend_policies.value, &environment));
     let token = settings.aggregator.token_file.value.as_deref();
     let token = token.map(|file| Token::read_or_create(file, secrets)).transpose()?.map(Arc::new);
+    let random_port = settings.listen.value.port() == 0;
     let (listener, address) = listen(settings.listen.value, listener).await?;
     let runtime_dir = match ephemeral {
         true => {
@@ -234,7 +235,7 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
         gateway: gateways.info().borrow().clone(),
     };
     let operations = Arc::new(Operations {
-        identity: Identity { info: info.clone(), config_dir, started },
+        identity: Identity { info: info.clone(), config_dir, random_port, started },
         gateways: Arc::clone(&gateways),
         registry: Arc::clone(&registry),
         statuses: reconciler.statuses(),

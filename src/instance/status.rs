@@ -17,6 +17,8 @@ use crate::telemetry::secrets::Secrets;
 pub(super) struct Identity {
     pub(super) info: InstanceInfo,
     pub(super) config_dir: PathBuf,
+    /// Whether the port was any free one.
+    pub(super) random_port: bool,
     pub(super) started: (SystemTime, Instant),
 }
 
@@ -29,12 +31,13 @@ pub(super) fn status(
     catalogue: &Catalogue,
     secrets: &Secrets,
 ) -> Status {
-    let Identity { info, config_dir, started: (started_at, started) } = identity;
+    let Identity { info, config_dir, random_port, started: (started_at, started) } = identity;
     let now = SystemTime::now();
     Status {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         url: info.url.clone(),
+        random_port: *random_port,
         page_url: info.page_url(),
         pid: info.pid,
         started_at: seconds(*started_at),

@@ -69,6 +69,11 @@ impl Client {
         self == Self::ClaudeDesktop
     }
 
+    /// Whether it keeps state of its own in that file, and may write over what is put there while it runs.
+    pub(super) fn writes_its_file(self, scope: Scope) -> bool {
+        (self, scope) == (Self::Claude, Scope::User)
+    }
+
     /// Whether its file is TOML; those of the others are JSON.
     pub(super) fn is_toml(self) -> bool {
         self == Self::Codex

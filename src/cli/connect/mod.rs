@@ -33,8 +33,8 @@ serve` would listen. With a token it is told the token; with --stdio it starts
 `sidegate stdio`, which reads the token by itself.
 
 --write changes this one entry of the file and nothing else, comments included,
-and keeps the old file beside it as FILE.bak. A file in which that cannot be
-done is left alone.
+and keeps the old file beside it as FILE.bak, then FILE.bak.1 and so on. A file
+in which that cannot be done is left alone.
 
 Exit codes: 0 shown, written, or there already; 1 failed or the file is left
 alone; 2 wrong usage.")]
@@ -107,6 +107,7 @@ fn print(
     written: Option<&Written>,
 ) -> Result<(), Failure> {
     let (client, path) = (arguments.client, path.display());
+    let writes_itself = client.writes_its_file(arguments.scope);
     match written {
         None => {
             say_error(&format!("{} reads {path}. What it has to have there:\n", client.name()));
@@ -114,13 +115,27 @@ fn print(
             say_error(
                 "\nThe same command with --write puts it there, and leaves the rest of the file as it is.",
             );
+            if writes_itself {
+                say_error(&format!(
+                    "{} writes that file itself while it runs: close it before.",
+                    client.name()
+                ));
+            }
         }
         Some(Written::Already) => say(&format!("{path} says so already"))?,
         Some(Written::New { backup }) => {
-            say(&format!(
-                "{} finds it in {path} now; restart it, or let it read its servers again",
-                client.name()
-            ))?;
+            say(&if writes_itself {
+                format!(
+                    "{0} finds it in {path} when it is started again. It writes that file itself while it runs: \
+                     if it runs now, close it and type this once more",
+                    client.name()
+                )
+            } else {
+                format!(
+                    "{} finds it in {path} now; restart it, or let it read its servers again",
+                    client.name()
+                )
+            })?;
             if let Some(backup) = backup {
                 say(&format!("What was there is kept as {}", backup.display()))?;
             }
@@ -156,7 +171,15 @@ fn way(arguments: &ConnectArguments, environment: &Environment) -> Result<Way, F
     }
     let running = super::runtime()?.block_on(arguments.instance.status_if_running(environment))?;
     let (url, token_file) = match running {
-        Some(status) => (status.url, status.token_file),
+        Some(status) => {
+            if status.random_port {
+                say_error(
+                    "warning: the port of this instance is a random one, and the next instance has another: \
+                     use --stdio, or start it with a fixed `listen`",
+                );
+            }
+            (status.url, status.token_file)
+        }
         None => {
             let settings = Settings::load(&config_dir, environment, &Overrides::default())
                 .map_err(|error| Failure::text(Exit::Usage, error.to_string()))?;
@@ -164,9 +187,10 @@ fn way(arguments: &ConnectArguments, environment: &Environment) -> Result<Way, F
             if address.port() == 0 {
                 let message = "no instance runs, and the next one will listen on any free port";
                 return Err(Failure::text(Exit::Failed, message)
-                    .hint("start one with `sidegate serve` first, or use --stdio"));
+                    .hint("use --stdio, or set a fixed `listen` in config.yaml"));
             }
-            say_error("No instance runs: this is where `sidegate serve` will listen.");
+            let serve = arguments.instance.serve_command();
+            say_error(&format!("No instance runs: this is where `{serve}` will listen."));
             (format!("http://{address}/mcp"), settings.aggregator.token_file.value)
         }
     };

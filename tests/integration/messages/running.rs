@@ -262,6 +262,11 @@ pub(super) async fn commands() -> String {
             ],
         )
         .await;
+    let address =
+        place.clone().without_env("SIDEGATE_LISTEN").env("SIDEGATE_INSTANCE", &sidegate.ready.runtime_dir);
+    chapter
+        .command("connect: the address ends with the instance", &address, &["connect", "cursor", "--write"])
+        .await;
     sidegate.kill().await;
     chapter.command("the manual is written", &place, &["man", "a b/man"]).await;
     chapter.command("the manual cannot be written", &place, &["man", "/proc/man"]).await;

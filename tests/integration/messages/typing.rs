@@ -284,7 +284,7 @@ pub(super) async fn other_clients() -> String {
         .commands(
             "connect: what a client has to be told",
             &clients,
-            &[&["connect", "claude"], &["connect", "claude-desktop"]],
+            &[&["connect", "claude"], &["connect", "claude", "--write"], &["connect", "claude-desktop"]],
         )
         .await;
     let project = place().file(".mcp.json", "{\"mcpServers\": {").env("SIDEGATE_GATEWAY_MODE", "embedded");
