@@ -17,6 +17,9 @@ use super::output::{Voice, say_error};
 use super::progress::progress;
 use super::{ConfigDir, Exit, Failure, OutputFormat};
 
+/// The help of `--listen` where the usual address is not the default.
+pub(super) const EPHEMERAL_LISTEN: &str = "Address of the endpoint [default: any free port of 127.0.0.1]";
+
 /// Options of an instance.
 #[derive(Debug, clap::Args)]
 pub(super) struct InstanceArguments {

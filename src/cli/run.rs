@@ -13,7 +13,7 @@ use sidegate::telemetry::Hush;
 use sidegate::telemetry::export::Telemetry;
 use tokio::process::{Child, Command};
 
-use super::instance::{InstanceArguments, ProjectArguments, flush, start_failure};
+use super::instance::{EPHEMERAL_LISTEN, InstanceArguments, ProjectArguments, flush, start_failure};
 use super::serve::wait_for_servers;
 use super::signals::{Ask, Signals};
 use super::{Exit, Failure};
@@ -27,6 +27,7 @@ const NOT_FOUND: u8 = 127;
 const GRACE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("listen", |listen| listen.help(EPHEMERAL_LISTEN)))]
 #[command(after_help = "Example:
   sidegate run -- pytest tests/
 

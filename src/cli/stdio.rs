@@ -19,7 +19,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::io::StreamReader;
 
-use super::instance::{InstanceArguments, ProjectArguments, flush, start_failure};
+use super::instance::{EPHEMERAL_LISTEN, InstanceArguments, ProjectArguments, flush, start_failure};
 use super::mcp::client_config;
 use super::serve::wait_for_servers_up_to;
 use super::signals::{Ask, Signals, end_of, end_of_stdout};
@@ -36,6 +36,7 @@ const LOOKS: usize = 3;
 const CHUNK: usize = 64 << 10;
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("listen", |listen| listen.help(EPHEMERAL_LISTEN)))]
 #[command(after_help = "Example, as clients have it in their settings:
   {\"mcpServers\": {\"sidegate\": {\"command\": \"sidegate\", \"args\": [\"stdio\"]}}}
 
