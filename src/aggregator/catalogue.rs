@@ -233,7 +233,13 @@ mod tests {
 
     fn member_of(server: &str, lists: &[(Kind, Vec<ByteString>)]) -> (ServerName, Member) {
         let name: ServerName = server.parse().unwrap();
-        let link = Link::new(name.clone(), Limits::default(), Arc::default(), Default::default());
+        let link = Link::new(
+            name.clone(),
+            Limits::default(),
+            Arc::default(),
+            Default::default(),
+            Default::default(),
+        );
         let capabilities = r#"{"capabilities":{"tools":{},"prompts":{},"resources":{}}}"#;
         let mut offer = Offer::parse(&capabilities.into()).unwrap();
         for (kind, raw) in lists {

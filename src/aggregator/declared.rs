@@ -2,6 +2,7 @@
 
 use bytestring::ByteString;
 
+use super::behind;
 use crate::wire::json;
 use crate::wire::rpc::RpcError;
 
@@ -12,6 +13,8 @@ pub(super) struct Declared {
     pub(super) capabilities: ByteString,
     /// The raw `clientInfo`.
     pub(super) info: Option<ByteString>,
+    /// It is a Sidegate, and wants to know who is behind us.
+    pub(super) asks_behind: bool,
     sampling: bool,
     roots: bool,
     elicitation_form: bool,
@@ -40,6 +43,7 @@ impl Declared {
                 declared => whole.slice_ref(declared),
             },
             info: info.filter(|raw| raw.starts_with('{')).map(|info| whole.slice_ref(info)),
+            asks_behind: behind::asks(params),
             sampling: is_declared(sampling),
             roots: is_declared(roots),
             // An empty object means forms, as before there were modes (2025-11-25, client/elicitation, "Capabilities").

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::behind;
 use super::catalogue::Catalogue;
 use super::client::{Client, Clients};
 use super::declared::Declared;
@@ -131,6 +132,14 @@ impl Aggregate {
         self.registry.catalogue()
     }
 
+    /// What a client is told of who is behind us, where it has asked. A list of a single server is that server's, and tells it
+    /// itself.
+    fn told_behind(&self, scope: &Scope, declared: &Declared, catalogue: &Catalogue) -> Option<String> {
+        let is_told = *scope == Scope::All && declared.asks_behind;
+        let behind = catalogue.servers().map(|(_, member)| &member.offer.behind);
+        is_told.then(|| self.registry.identity().told(behind))?
+    }
+
     /// What a client sees that connects like this.
     fn wanted(&self, context: &RequestContext) -> Result<(Scope, Exposure), RpcError> {
         let scope = Scope::of_path(&context.path).unwrap_or(Scope::All);
@@ -169,10 +178,14 @@ impl Endpoint for Aggregate {
             self.wait_for(server).await?;
         }
         let catalogue = self.catalogue();
-        let result = format!(
+        let mut result = format!(
             r#"{{"protocolVersion":"{version}",{}}}"#,
             introduce(&scope, exposure, &catalogue, &self.registry)?
-        );
+        )
+        .into();
+        if let Some(told) = self.told_behind(&scope, &declared, &catalogue) {
+            result = behind::with(&result, &told);
+        }
         let meta_tools = (exposure == Exposure::Meta).then(|| self.meta_tools.clone());
         let client = self.clients().enter(|number| {
             let client = Client::new(number, scope, meta_tools, handle.clone(), version, declared);

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::behind::InstanceId;
 use super::client::Clients;
 use super::isolation::Isolation;
 use super::ledger::{Audience, Ledger};
@@ -33,15 +34,18 @@ pub struct Link {
     current: watch::Sender<Option<Arc<Upstream>>>,
     retired: CancellationToken,
     unsent: Dropped,
+    identity: InstanceId,
 }
 
 impl Link {
-    /// A way without a session yet, which `clients` will share. `unsent` counts what the server does not take.
+    /// A way without a session yet, which `clients` of the instance `identity` will share. `unsent` counts what the server does
+    /// not take.
     pub(super) fn new(
         server: ServerName,
         limits: Limits,
         clients: Arc<Clients>,
         unsent: Dropped,
+        identity: InstanceId,
     ) -> Arc<Self> {
         Arc::new(Self {
             ledger: Ledger::new(server.clone(), Audience::Shared(clients)),
@@ -53,6 +57,7 @@ impl Link {
             current: watch::Sender::new(None),
             retired: CancellationToken::new(),
             unsent,
+            identity,
         })
     }
 
@@ -101,8 +106,13 @@ impl Link {
 
     /// What a session of those who share `ledger` begins with.
     pub(super) fn terms(&self, ledger: Arc<Ledger>) -> Terms {
-        let (lists, unsent) = (Arc::clone(&self.lists), self.unsent.clone());
-        Terms { ledger, lists, unsent, timeout: self.limits().timeout }
+        Terms {
+            ledger,
+            lists: Arc::clone(&self.lists),
+            unsent: self.unsent.clone(),
+            timeout: self.limits().timeout,
+            identity: self.identity.clone(),
+        }
     }
 
     /// Opens a session for all clients. It is nobody's until it is put in with [`set`](Self::set); its tasks run on the
@@ -181,7 +191,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_a_way_that_is_retired() {
-        let link = Link::new("a".parse().unwrap(), Limits::default(), Arc::default(), Dropped::default());
+        let name = "a".parse().unwrap();
+        let link =
+            Link::new(name, Limits::default(), Arc::default(), Dropped::default(), InstanceId::default());
         let started = Instant::now();
         let (session, ()) = tokio::join!(link.session(), async { link.retire() });
         assert!(session.is_none());

@@ -25,6 +25,7 @@
 //! | `ledger` | who subscribed, which log level is wanted, whose task it is: what outlives sessions |
 //! | `context` | the trace context of a request, from the client and on to the server |
 //! | `call_id` | the id of a call in its result |
+//! | [`behind`] | which instances of Sidegate stand behind which; that none serves itself |
 //! | [`local`] | tools that no server offers, as the catalogue takes them |
 //! | `observed` | what is told of a call to whoever observes calls |
 //! | `request`, `route`, `relay` | one request: its parts, where it goes, its way there and back |
@@ -39,6 +40,7 @@
 
 mod absent;
 mod asked;
+pub mod behind;
 mod call;
 mod call_id;
 pub mod catalogue;

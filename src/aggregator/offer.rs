@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
+use super::behind::Behind;
 use crate::wire::json;
 
 /// The kinds of things that servers list.
@@ -221,6 +222,8 @@ pub struct Offer {
     pub instructions: Option<ByteString>,
     /// What it lists.
     pub lists: PerKind<List>,
+    /// The instances of Sidegate whose things these are.
+    pub(super) behind: Behind,
 }
 
 impl Offer {
@@ -242,6 +245,7 @@ impl Offer {
             server_info: own(server_info),
             instructions: own(instructions).filter(|raw| json::string(raw).is_some()),
             lists: PerKind::from_fn(|kind| List::of(kind, [])),
+            behind: Behind::default(),
         })
     }
 
@@ -256,7 +260,7 @@ impl Offer {
         let mut lists = PerKind::from_fn(|kind| List::of(kind, []));
         lists[Kind::Tool] = List::of(Kind::Tool, items?);
         let capabilities = ByteString::from_static(r#"{"tools":{}}"#);
-        Ok(Self { capabilities, server_info: None, instructions: None, lists })
+        Ok(Self { capabilities, server_info: None, instructions: None, lists, behind: Behind::default() })
     }
 
     /// Whether the server has declared a capability.

@@ -15,6 +15,7 @@ use bytestring::ByteString;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
+use super::behind::InstanceId;
 use super::catalogue::{Catalogue, Entry};
 use super::client::Clients;
 use super::limits::Limits;
@@ -34,6 +35,7 @@ use crate::wire::stream::Dropped;
 #[derive(Debug)]
 pub struct Registry {
     pub(super) lead: String,
+    identity: InstanceId,
     clients: Arc<Clients>,
     pub(super) entered: Mutex<Entered>,
     local: OnceLock<Arc<dyn LocalTools>>,
@@ -65,10 +67,16 @@ struct Made {
 }
 
 impl Registry {
-    /// A registry without servers, whose exposed names begin with `lead`.
+    /// A registry without servers, whose exposed names begin with `lead`, of an instance that nobody can tell from others.
     pub fn new(lead: impl Into<String>) -> Arc<Self> {
+        Self::of(InstanceId::default(), lead)
+    }
+
+    /// A registry without servers of an instance that recognises itself as `identity`; exposed names begin with `lead`.
+    pub fn of(identity: InstanceId, lead: impl Into<String>) -> Arc<Self> {
         Arc::new(Self {
             lead: lead.into(),
+            identity,
             clients: Arc::default(),
             entered: Mutex::default(),
             local: OnceLock::new(),
@@ -99,7 +107,12 @@ impl Registry {
 
     /// A way to a server for all clients, without a session yet.
     pub fn link(&self, server: ServerName, limits: Limits) -> Arc<Link> {
-        Link::new(server, limits, Arc::clone(&self.clients), self.unsent.clone())
+        Link::new(server, limits, Arc::clone(&self.clients), self.unsent.clone(), self.identity.clone())
+    }
+
+    /// Who we are.
+    pub(super) fn identity(&self) -> &InstanceId {
+        &self.identity
     }
 
     /// How many answers servers did not take, since the start.

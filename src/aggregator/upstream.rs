@@ -16,6 +16,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument as _, debug, info_span};
 
 use super::asked::Asker as _;
+use super::behind::{Circle, Ids, InstanceId};
 use super::ledger::Ledger;
 use super::limits::Limits;
 use super::offer::{InvalidItem, Item, Kind, List, Offer, PerKind};
@@ -65,6 +66,7 @@ pub struct Upstream {
     /// What the server said of itself; without lists.
     introduction: Offer,
     facts: Arc<UpstreamFacts>,
+    identity: InstanceId,
 }
 
 /// What a server is told of its client, both raw.
@@ -85,6 +87,8 @@ pub(super) struct Terms {
     pub(super) unsent: Dropped,
     /// [`Limits::timeout`].
     pub(super) timeout: Duration,
+    /// Who we are.
+    pub(super) identity: InstanceId,
 }
 
 /// What it takes to open sessions with a server.
@@ -125,17 +129,19 @@ impl Upstream {
     /// See [`ConnectError`].
     pub(super) async fn open(
         terms: Terms,
-        introduction: Introduction<'_>,
+        Introduction { capabilities, info }: Introduction<'_>,
         dialer: Dialer,
         given_up: &CancellationToken,
     ) -> Result<Arc<Self>, ConnectError> {
-        let Terms { ledger, lists, unsent, timeout } = terms;
+        let Terms { ledger, lists, unsent, timeout, identity } = terms;
         let server = ledger.server.clone();
         let Dialer { pool, config, tracker } = dialer;
-        let opening = open(pool, config, &tracker, &introduction, Instant::now() + timeout, given_up);
+        let params = format!(r#""capabilities":{capabilities},"clientInfo":{info}{}"#, identity.asking());
+        let opening = open(pool, config, &tracker, &params, Instant::now() + timeout, given_up);
         let (session, answer) =
             tokio::time::timeout(timeout, opening).await.map_err(|_| ConnectError::Timeout(timeout))??;
         let result = answer_of("initialize", &answer)?;
+        identity.behind(result)?;
         let introduction = Offer::parse(&answer.text().slice_ref(result)).map_err(invalid)?;
 
         let (outbox, receiver) = mpsc::channel(OUTBOX);
@@ -176,6 +182,7 @@ impl Upstream {
             calls: TaskTracker::new(),
             introduction,
             facts,
+            identity,
         }))
     }
 
@@ -257,17 +264,17 @@ impl Upstream {
     ) -> Result<Offer, ConnectError> {
         let list = async |kind: Kind| {
             if !wanted[kind] {
-                return Ok(offer.lists[kind].clone());
+                return Ok((offer.lists[kind].clone(), Ids::new()));
             }
             if !offer.has(kind.capability()) {
-                return Ok(List::of(kind, []));
+                return Ok((List::of(kind, []), Ids::new()));
             }
             let listing = tokio::time::timeout(limits.timeout, self.read_pages(kind));
             match listing.await.unwrap_or(Err(ConnectError::Timeout(limits.timeout))) {
-                Err(error) if kind != Kind::Tool => {
+                Err(error) if kind != Kind::Tool && !matches!(error, ConnectError::Circle(_)) => {
                     // Servers that have resources and no templates often know nothing of them.
                     debug!(server = %self.server, %error, method = kind.method(), "a list is left empty");
-                    Ok(List::of(kind, []))
+                    Ok((List::of(kind, []), Ids::new()))
                 }
                 listed => listed,
             }
@@ -280,28 +287,35 @@ impl Upstream {
         )?;
         let mut lists = [tools, prompts, resources, templates].into_iter();
         let mut offer = offer.clone();
+        let mut behind = Ids::new();
         for kind in Kind::ALL {
-            offer.lists[kind] = lists.next().unwrap_or_else(|| List::of(kind, []));
+            let (list, behind_it) = lists.next().unwrap_or_else(|| (List::of(kind, []), Ids::new()));
+            offer.lists[kind] = list;
+            behind.extend(behind_it);
         }
+        offer.behind = behind.into_iter().collect();
         Ok(offer)
     }
 
-    async fn read_pages(&self, kind: Kind) -> Result<List, ConnectError> {
+    /// All of one kind, and the instances that it is of.
+    async fn read_pages(&self, kind: Kind) -> Result<(List, Ids), ConnectError> {
         let mut pages = self.elements(kind.method(), kind.member()).await?;
-        let mut items = Vec::new();
+        let (mut items, mut behind) = (Vec::new(), Ids::new());
         for (answer, elements) in &pages {
+            behind.extend(self.identity.behind(answer_of(kind.method(), answer)?)?);
             for raw in elements {
                 items.push(Item::parse(kind, answer.text().slice_ref(&answer.text()[raw.clone()]))?);
             }
         }
-        match (pages.pop(), pages.is_empty()) {
+        let list = match (pages.pop(), pages.is_empty()) {
             // As it came.
             (Some((answer, _)), true) => {
                 let result = answer_of(kind.method(), &answer)?;
-                Ok(List { items: items.into(), result: answer.text().slice_ref(result) })
+                List { items: items.into(), result: answer.text().slice_ref(result) }
             }
-            _ => Ok(List::of(kind, items)),
-        }
+            _ => List::of(kind, items),
+        };
+        Ok((list, behind))
     }
 
     /// The tasks that the server lists: ids and raw JSON objects.
@@ -499,18 +513,16 @@ async fn open(
     pool: Pool,
     config: ClientConfig,
     tracker: &TaskTracker,
-    introduction: &Introduction<'_>,
+    params: &str,
     deadline: Instant,
     given_up: &CancellationToken,
 ) -> Result<(Session, Message), ConnectError> {
-    let Introduction { capabilities, info } = introduction;
     let mut pauses = Pauses::new();
     loop {
-        let error =
-            match Session::open(pool.clone(), config.clone(), tracker.clone(), capabilities, info).await {
-                Err(error) if may_be_too_early(&error) => error,
-                other => return Ok(other?),
-            };
+        let error = match Session::open_saying(pool.clone(), config.clone(), tracker.clone(), params).await {
+            Err(error) if may_be_too_early(&error) => error,
+            other => return Ok(other?),
+        };
         if Instant::now() + pauses.next() >= deadline {
             return Err(error.into());
         }
@@ -579,6 +591,9 @@ pub enum ConnectError {
     /// Nobody wants the session any more.
     #[error("it was given up")]
     GivenUp,
+    /// It would have us serve ourselves.
+    #[error(transparent)]
+    Circle(#[from] Circle),
     /// It lists what is not what the list is of.
     #[error(transparent)]
     Item(#[from] InvalidItem),

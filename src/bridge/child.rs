@@ -1,5 +1,6 @@
 //! One session: a child, its pipes, and which request waits for what.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -338,7 +339,7 @@ fn spec(target: &StdioTarget, settings: &BridgeSettings) -> Spec {
     Spec {
         program: target.command.clone(),
         args: target.args.clone(),
-        env: target.env.clone(),
+        env: environment(target, settings),
         cwd: Some(target.cwd.clone()),
         stdin: Stream::Piped,
         stdout: Stream::Piped,
@@ -346,6 +347,12 @@ fn spec(target: &StdioTarget, settings: &BridgeSettings) -> Spec {
         open_files: settings.open_files,
         ..Spec::default()
     }
+}
+
+fn environment(target: &StdioTarget, settings: &BridgeSettings) -> Vec<(OsString, OsString)> {
+    let ours = |name: &OsString| settings.environment.iter().any(|(known, _)| known == name);
+    let theirs = target.env.iter().filter(|(name, _)| !ours(name));
+    theirs.chain(&settings.environment).cloned().collect()
 }
 
 fn last_words(tail: &Tail) -> String {

@@ -116,6 +116,8 @@ pub struct BridgeSettings {
     pub grace: Duration,
     /// The soft limit on open files that children run with; ours when `None`.
     pub open_files: Option<u64>,
+    /// Variables that every child has, whatever its target says.
+    pub environment: Vec<(OsString, OsString)>,
     /// The proxies on the way to servers on the network.
     pub proxies: Proxies,
     /// Who wants to know which child answers what.

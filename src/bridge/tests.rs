@@ -57,6 +57,7 @@ impl Served {
             logs: None,
             grace: Duration::from_millis(500),
             open_files: None,
+            environment: Vec::new(),
             proxies: crate::outbound::Proxies::default(),
             children: Arc::default(),
             secrets: crate::telemetry::secrets::Secrets::default(),

@@ -9,7 +9,7 @@ use sidegate::environment::Environment;
 use sidegate::mcpserver::ServerName;
 
 use super::output::say;
-use super::writing::{failure, how_to_see, open, warn_of_unset};
+use super::writing::{failure, how_to_see, open, ourselves, warn_of_unset};
 use super::{ConfigDir, Exit, Failure, OutputFormat};
 
 #[derive(Debug, clap::Args)]
@@ -87,6 +87,11 @@ fn header(text: &str) -> Result<(String, String), String> {
 pub(super) fn run(arguments: &AddArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let definitions = open(&arguments.config_dir, environment)?;
     let spec = spec(arguments)?;
+    if ourselves(&arguments.config_dir, environment)?.is(&spec) {
+        let message = "this server is Sidegate itself, which would offer its own tools as those of a server";
+        return Err(Failure::text(Exit::Failed, message)
+            .hint("another instance is named by its own address, or by `sidegate stdio --config-dir DIR`"));
+    }
     let (definitions, unset) = definitions.assuming_variables(&arguments.name, &spec);
     let written = definitions.create(&arguments.name, &spec).map_err(failure)?;
     match arguments.output {

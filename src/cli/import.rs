@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use sidegate::environment::Environment;
-use sidegate::mcpserver::{Definitions, EditError, Imported, Notes, ServerName, import};
+use sidegate::mcpserver::{Definitions, EditError, Imported, Notes, Ourselves, ServerName, import};
 
 use super::output::{say, say_error};
 use super::table::table;
-use super::writing::{how_to_see, open, unset_variable};
+use super::writing::{how_to_see, open, ourselves, unset_variable};
 use super::{ConfigDir, Exit, Failure, OutputFormat};
 
 #[derive(Debug, clap::Args)]
@@ -19,7 +19,7 @@ use super::{ConfigDir, Exit, Failure, OutputFormat};
 
 Reads the files of Claude Code, Claude Desktop, VS Code and Cursor. Nothing is
 run, and the file stays as it is. A server is carried over whole or not at all;
-what needs attention is said on stderr.
+what needs attention is said on stderr. Sidegate itself is left out.
 
 Exit codes: 0 all servers are defined now, 1 one or more are not, 2 wrong usage.")]
 pub(super) struct ImportArguments {
@@ -48,10 +48,15 @@ struct Done {
 
 enum Outcome {
     Imported(PathBuf),
-    Replaced { path: PathBuf, backup: Option<PathBuf> },
+    Replaced {
+        path: PathBuf,
+        backup: Option<PathBuf>,
+    },
     Unchanged(PathBuf),
     Exists(PathBuf),
     Refused(String),
+    /// It is Sidegate.
+    LeftOut,
 }
 
 impl Outcome {
@@ -63,6 +68,7 @@ impl Outcome {
             Self::Unchanged(_) => "unchanged",
             Self::Exists(_) => "exists",
             Self::Refused(_) => "refused",
+            Self::LeftOut => "skipped",
         }
     }
 
@@ -79,6 +85,7 @@ impl Outcome {
             Self::Replaced { path, backup: None } => path.display().to_string(),
             Self::Exists(path) => format!("{} is another; --force replaces it", path.display()),
             Self::Refused(why) => why.clone(),
+            Self::LeftOut => "it is Sidegate itself".to_owned(),
         }
     }
 
@@ -88,7 +95,7 @@ impl Outcome {
             | Self::Replaced { path, .. }
             | Self::Unchanged(path)
             | Self::Exists(path) => Some(path),
-            Self::Refused(_) => None,
+            Self::Refused(_) | Self::LeftOut => None,
         }
     }
 }
@@ -97,8 +104,9 @@ pub(super) fn run(arguments: &ImportArguments, environment: &Environment) -> Res
     let definitions = open(&arguments.config_dir, environment)?;
     let home = environment.get_os("HOME").map(Path::new);
     let found = import(&arguments.file, home).map_err(|error| Failure::new(Exit::Failed, error))?;
-    let done: Vec<Done> =
-        found.servers.into_iter().map(|server| one(server, &definitions, arguments)).collect();
+    let ourselves = ourselves(&arguments.config_dir, environment)?;
+    let one = |server| one(server, &definitions, &ourselves, arguments);
+    let done: Vec<Done> = found.servers.into_iter().map(one).collect();
     match arguments.output {
         OutputFormat::Json => {
             let servers: Vec<_> = done.iter().map(Done::json).collect();
@@ -117,12 +125,20 @@ pub(super) fn run(arguments: &ImportArguments, environment: &Environment) -> Res
 }
 
 /// Carries one server over.
-fn one(server: Imported, definitions: &Definitions, arguments: &ImportArguments) -> Done {
+fn one(
+    server: Imported,
+    definitions: &Definitions,
+    ourselves: &Ourselves,
+    arguments: &ImportArguments,
+) -> Done {
     let Imported { original, outcome, mut notes, .. } = server;
     let (name, spec) = match outcome {
         Ok(carried) => carried,
         Err(why) => return Done { original, name: None, result: Outcome::Refused(why), notes },
     };
+    if ourselves.is_entry(&original, &spec) {
+        return Done { original, name: None, result: Outcome::LeftOut, notes: Notes::default() };
+    }
     let (definitions, unset) = definitions.assuming_variables(&name, &spec);
     let result = write(&definitions, &name, &spec, arguments).unwrap_or_else(|error| {
         Outcome::Refused(match error {

@@ -10,7 +10,7 @@ use futures_util::stream;
 use rustix::process::Pid;
 use sidegate::config::Exposure;
 use sidegate::environment::Environment;
-use sidegate::instance::Instance;
+use sidegate::instance::{Instance, Nesting};
 use sidegate::telemetry::Hush;
 use sidegate::telemetry::export::Telemetry;
 use sidegate::wire::client::Pool;
@@ -167,6 +167,14 @@ async fn start(
 ) -> Result<Instance, Failure> {
     let mut options = arguments.instance.options(true, environment)?;
     options.project = arguments.project.file(environment, arguments.instance.voice())?;
+    let config_dir = arguments.instance.config_dir(environment)?;
+    if Nesting::of(environment).has(&config_dir, options.project.as_deref()) {
+        let message =
+            "this Sidegate is started by one of its own servers, and would serve itself (SIDEGATE_VIA)";
+        return Err(Failure::text(Exit::Failed, message).hint(
+            "remove the server whose command starts it; an agent that is a server and has Sidegate as one needs an instance that runs (`sidegate serve`)",
+        ));
+    }
     let instance = Instance::start_with(options, telemetry).await.map_err(start_failure)?;
     wait_for_servers_up_to(&instance, SETTLE, arguments.instance.voice()).await;
     Ok(instance)

@@ -1,9 +1,14 @@
 //! What the commands that write definitions have in common. They work on files; a running instance notices by itself.
 
+use std::net::SocketAddr;
+
+use sidegate::config::{Overrides, Settings};
 use sidegate::environment::Environment;
 use sidegate::instance::definition_reader;
-use sidegate::mcpserver::{Definitions, EditError, Mistake};
+use sidegate::mcpserver::{Definitions, EditError, Mistake, Ourselves};
+use url::Url;
 
+use super::control::InstanceSelector;
 use super::output::say_error;
 use super::{ConfigDir, Exit, Failure};
 
@@ -20,6 +25,23 @@ pub(super) fn open(config_dir: &ConfigDir, environment: &Environment) -> Result<
     let config_dir = config_dir.resolve(environment)?;
     let helper = std::env::current_exe()?;
     Ok(Definitions::new(definition_reader(&config_dir, environment, Some(&helper))?))
+}
+
+/// Sidegate as the definition of a server may name it: the binary, the instance that runs, and the one that would.
+pub(super) fn ourselves(config_dir: &ConfigDir, environment: &Environment) -> Result<Ourselves, Failure> {
+    let directory = config_dir.resolve(environment)?;
+    let selector = InstanceSelector::new(config_dir.clone(), None);
+    // What is not known here of who runs is found when a session is opened.
+    let running = super::runtime()?.block_on(selector.status_if_running(environment)).ok().flatten();
+    let running = running.and_then(|status| address_of(&status.url));
+    let usual = Settings::load(&directory, environment, &Overrides::default());
+    let usual = usual.ok().map(|settings| settings.usual_listen);
+    let addresses = running.into_iter().chain(usual).collect();
+    Ok(Ourselves::new(Some(std::env::current_exe()?), &directory, addresses))
+}
+
+fn address_of(url: &str) -> Option<SocketAddr> {
+    Url::parse(url).ok()?.socket_addrs(|| None).ok()?.pop()
 }
 
 /// What a failed operation on definitions tells its user.

@@ -89,8 +89,9 @@ pub fn runtime_dir(environment: &Environment, config_dir: &Path) -> PathBuf {
     }
 }
 
-fn hash(config_dir: &Path) -> String {
-    let digest = Sha256::digest(canonical(config_dir).as_os_str().as_encoded_bytes());
+/// What stands for a path in the names of other things, links and dots aside. Reads links from the file system.
+pub(crate) fn hash(path: &Path) -> String {
+    let digest = Sha256::digest(canonical(path).as_os_str().as_encoded_bytes());
     hex::encode(&digest[..8])
 }
 

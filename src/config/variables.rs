@@ -21,6 +21,8 @@ pub const OTHERS: &[&str] = &[
     "SIDEGATE_LOG",
     // Stands for the binary in definitions.
     "SIDEGATE_EXE",
+    // Tells stdio servers whose they are; see `instance::nesting`.
+    "SIDEGATE_VIA",
     // Marks the processes of a tree.
     "SIDEGATE_TREE",
     // The binary that the fixtures for pytest and Node start.

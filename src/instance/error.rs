@@ -71,6 +71,14 @@ pub enum StartError {
     /// The gateway did not start.
     #[error("the gateway {}", .0.report())]
     Gateway(Arc<Failure>),
+    /// Servers of other instances have started it, one the other.
+    #[error(
+        "{deepest} instances of Sidegate stand around this one: each is started by a server of the one before (SIDEGATE_VIA)"
+    )]
+    Nested {
+        /// How many may.
+        deepest: usize,
+    },
     /// The gateway is not ours to replace.
     #[error("the gateway runs elsewhere (upstreamUrl): whoever looks after it can restart it")]
     Elsewhere,
@@ -186,6 +194,7 @@ impl StartError {
                 Some("give another directory with --config-dir, or move away what is there in its place")
             }
             Self::ConfigDir { .. } => Some("give another directory with --config-dir"),
+            Self::Nested { .. } => Some("remove the server whose command starts another instance"),
             Self::Gateway(failure) => match &**failure {
                 Failure::Spawn(_) => Some("is SIDEGATE_HELPER, where it is set, this version of sidegate?"),
                 _ => Some(

@@ -19,6 +19,7 @@ use super::client::Client;
 use super::definitions::{self, DefinitionsFrom};
 use super::gateway_child::gateway_environment;
 use super::gateways::{GatewayContext, Gateways, Variable};
+use super::nesting::{self, Nesting};
 use super::operations::Operations;
 use super::reload::Reloading;
 use super::runtime_dir::RuntimeDir;
@@ -28,6 +29,7 @@ use super::token::Token;
 use super::{Instance, InstanceInfo, InstanceOptions, StartError, choice, http, metrics};
 use crate::admin::control::{ControlListener, SOCKET};
 use crate::admin::page::{Page, PageOptions, Reloads, TokenCheck};
+use crate::aggregator::behind::InstanceId;
 use crate::aggregator::endpoint::Aggregate;
 use crate::aggregator::registry::Registry;
 use crate::aggregator::scope::ALL_PATH;
@@ -35,7 +37,7 @@ use crate::bridge::{Bridge, BridgeSettings, inherited_environment};
 use crate::config::Settings;
 use crate::environment::Environment;
 use crate::management::Management;
-use crate::mcpserver::{Definitions, SecretNames};
+use crate::mcpserver::{Definitions, Ourselves, SecretNames};
 use crate::outbound::Proxies;
 use crate::ports::describe_holder;
 use crate::reconciler::{Front, Reconciler, ReconcilerOptions, Retry, Surroundings};
@@ -89,9 +91,10 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
         DefinitionsFrom::These(definitions) => (runtime_dir.definitions(), definitions),
     };
     let mut reader = definitions::reader(&config_dir, &environment, helper.as_deref())?;
+    let told = Nesting::of(&environment).told(&config_dir, project.as_deref())?;
     if let Some(file) = project {
-        let own = vec![address, settings.usual_listen];
-        reader = reader.with_project(&file, environment.get_os("HOME").map(PathBuf::from), own);
+        let ourselves = Ourselves::new(helper.clone(), &config_dir, vec![address, settings.usual_listen]);
+        reader = reader.with_project(&file, environment.get_os("HOME").map(PathBuf::from), ourselves);
     }
     let definitions_dir = reader.definitions_dir();
     let definitions = definitions::define(Definitions::new(reader.clone()), definitions).await?;
@@ -108,7 +111,8 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
     let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
     let stop_guard = stop.clone().drop_guard();
 
-    let registry = Registry::new(settings.aggregator.prefix.value.as_str());
+    let identity = InstanceId::random().map_err(|error| no_random_bytes(&error))?;
+    let registry = Registry::of(identity, settings.aggregator.prefix.value.as_str());
     let metrics = metrics::start(telemetry, &registry)?;
 
     let spans = span_export(&settings, telemetry);
@@ -148,6 +152,7 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
         logs: Some(runtime_dir.logs()),
         grace: CHILD_GRACE,
         open_files,
+        environment: vec![(nesting::VARIABLE.into(), told)],
         children: Arc::clone(calls.children()),
         secrets: secrets.clone(),
     };
@@ -259,7 +264,7 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
         tracker: tracker.clone(),
         stop: stop.clone(),
     })
-    .map_err(|error| StartError::Internal(format!("the system gives no random bytes: {error}")))?;
+    .map_err(|error| no_random_bytes(&error))?;
     let surface = Arc::new(http::Surface {
         aggregate: Arc::clone(&aggregate),
         hosts,
@@ -319,6 +324,10 @@ pub(super) async fn begin(options: InstanceOptions, telemetry: &Telemetry) -> Re
         stop: stop_guard,
         telemetry: None,
     })
+}
+
+fn no_random_bytes(error: &getrandom::Error) -> StartError {
+    StartError::Internal(format!("the system gives no random bytes: {error}"))
 }
 
 /// Records calls for all who observe them.

@@ -6,15 +6,14 @@
 //! place in the file; a file that cannot be read as a whole says nothing of which servers there are.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
-use url::{Host, Url};
 
 use super::entry::{ContentHash, Entry};
 use super::import::{self, Import, ImportError};
+use super::ourselves::Ourselves;
 use super::resource::complete;
 use super::validator::Validator;
 use super::{Definition, Invalid, ServerName};
@@ -40,8 +39,8 @@ pub(super) struct Project {
     path: PathBuf,
     /// Whose files belong to no project.
     home: Option<PathBuf>,
-    /// Where we listen now, and where other clients have been told.
-    own: Vec<SocketAddr>,
+    /// Who we are: other clients find us there.
+    ourselves: Ourselves,
 }
 
 /// What the project's file says of a server.
@@ -52,8 +51,8 @@ pub(super) struct Found {
 }
 
 impl Project {
-    pub(super) fn new(path: &Path, home: Option<PathBuf>, own: Vec<SocketAddr>) -> Self {
-        Self { path: path.to_owned(), home, own }
+    pub(super) fn new(path: &Path, home: Option<PathBuf>, ourselves: Ourselves) -> Self {
+        Self { path: path.to_owned(), home, ourselves }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -92,7 +91,7 @@ impl Project {
                     let name = name.filter(|name| taken(name).is_none() && named.insert(name.clone()));
                     entry(name, Err(self.invalid(vec![mistake])))
                 }
-                Ok((_, spec)) if self.is_ourselves(spec) => continue,
+                Ok((_, spec)) if self.ourselves.is_entry(original, spec) => continue,
                 Ok((name, spec)) => match taken(name) {
                     None => entry(
                         Some(name.clone()),
@@ -138,28 +137,6 @@ impl Project {
             }
             _ => None,
         })
-    }
-
-    /// Whether a server is Sidegate, which would ask itself for its own tools.
-    fn is_ourselves(&self, spec: &Value) -> bool {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let is_command = || {
-            Path::new(&text(&spec["command"])).file_name() == Some("sidegate".as_ref())
-                && text(&spec["args"][0]) == "stdio"
-        };
-        let is_address = || {
-            let url = Url::parse(&text(&spec["url"])).ok()?;
-            let (host, port) = (url.host()?, url.port_or_known_default()?);
-            Some(self.own.iter().any(|own| {
-                let local = match host {
-                    Host::Domain(name) => name == "localhost",
-                    Host::Ipv4(address) => address.is_loopback() || own.ip() == address,
-                    Host::Ipv6(address) => address.is_loopback() || own.ip() == address,
-                };
-                local && port == own.port()
-            }))
-        };
-        is_command() || is_address().unwrap_or(false)
     }
 
     fn definition(
@@ -286,7 +263,11 @@ mod tests {
         let reader = Reader::new(directory.path(), environment).unwrap().with_project(
             &at(FILE_NAME),
             None,
-            vec![([127, 0, 0, 1], 41234).into(), ([127, 0, 0, 1], 8090).into()],
+            Ourselves::new(
+                None,
+                directory.path(),
+                vec![([127, 0, 0, 1], 41234).into(), ([127, 0, 0, 1], 8090).into()],
+            ),
         );
         let scan = reader.scan(&at("mcpservers")).unwrap();
         let mut report = String::new();
@@ -329,7 +310,7 @@ mod tests {
             "a": {"command": "/usr/bin/sidegate", "args": ["stdio"]}, "b": {"url": "http://localhost:8090/mcp"},
             "c": {"url": "http://[::1]:8090/mcp/time"}, "d": {"url": "http://127.0.0.1:8091/mcp"},
             "e": {"command": "sidegate", "args": ["example-server"]}, "f": {"url": "http://example.com:8090/mcp"},
-            "g": {"url": "http://127.0.0.1:41234/mcp"}
+            "g": {"url": "http://127.0.0.1:41234/mcp"}, "sidegate": {"url": "http://127.0.0.1:8092/mcp"}
         }}"#;
         let found = found(text, &[]);
         let names: Vec<&str> = found.lines().filter_map(|line| line.split(':').next()).collect();

@@ -1,9 +1,9 @@
 //! Where definitions are read from: a configuration directory, what is wanted of its servers, a project's file.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::ourselves::Ourselves;
 use super::overlay::Overlay;
 use super::project::Project;
 use super::validator::Validator;
@@ -37,13 +37,13 @@ impl Reader {
 
     /// The reader, with the `.mcp.json` of a project as more definitions, which are never written: [`project_file`].
     ///
-    /// Its commands run as the user, so it must be a file that somebody has asked for. What leads to one of `own`, where we
-    /// listen now or usually, is left out.
+    /// Its commands run as the user, so it must be a file that somebody has asked for. What is one of
+    /// `ourselves` is left out.
     ///
     /// [`project_file`]: super::project_file
     #[must_use]
-    pub fn with_project(self, file: &Path, home: Option<PathBuf>, own: Vec<SocketAddr>) -> Self {
-        Self { project: Some(Project::new(file, home, own)), ..self }
+    pub fn with_project(self, file: &Path, home: Option<PathBuf>, ourselves: Ourselves) -> Self {
+        Self { project: Some(Project::new(file, home, ourselves)), ..self }
     }
 
     pub(super) fn validator(&self) -> &Validator {

@@ -24,6 +24,7 @@ pub(super) fn advice(error: &ConnectError) -> Option<&'static str> {
             Some("install it, or write its whole path as spec.command")
         }
         ConnectError::Refused(text) => of_connection(text),
+        ConnectError::Circle(_) => Some("remove its definition (sidegate remove NAME)"),
         _ => None,
     }
 }

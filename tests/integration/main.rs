@@ -16,6 +16,8 @@ mod broken_peers;
 #[cfg(test)]
 mod changes;
 #[cfg(test)]
+mod circles;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod clients;

@@ -12,6 +12,7 @@ use bytestring::ByteString;
 use tokio::sync::watch;
 
 use super::{Aggregate, shown};
+use crate::aggregator::behind;
 use crate::aggregator::catalogue::Catalogue;
 use crate::aggregator::client::Client;
 use crate::aggregator::observed::{self, outcome_of_error, outcome_of_result};
@@ -117,7 +118,10 @@ impl Aggregate {
         if let Some(kind) = Kind::listed_by(request.method)
             && offers(&catalogue, &client.scope, kind.capability())
         {
-            return Some(list(shown(client, &catalogue, kind), request));
+            let listed = shown(client, &catalogue, kind);
+            let told = self.told_behind(&client.scope, &client.declared, &catalogue);
+            let told = told.map(|told| behind::with(listed, &told));
+            return Some(list(told.as_ref().unwrap_or(listed), request));
         }
         match request.method {
             "logging/setLevel" if offers(&catalogue, &client.scope, "logging") => {

@@ -45,6 +45,7 @@ impl Played {
             logs: None,
             grace: Duration::ZERO,
             open_files: None,
+            environment: Vec::new(),
             proxies: crate::outbound::Proxies::default(),
             children: Arc::default(),
             secrets: crate::telemetry::secrets::Secrets::default(),

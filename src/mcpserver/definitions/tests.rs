@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::environment::Environment;
+use crate::mcpserver::Ourselves;
 
 const TIME: &str = "\
 # what time it is
@@ -42,7 +43,7 @@ impl Place {
         let file = self.0.path().join(project).join(".mcp.json");
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, text).unwrap();
-        self.reader().with_project(&file, None, Vec::new())
+        self.reader().with_project(&file, None, Ourselves::default())
     }
 
     fn path(&self, file: &str) -> PathBuf {

@@ -230,6 +230,8 @@ impl Task {
                         offer = new;
                         self.publish(&offer).await;
                     }
+                    // What it lists now is ours: it must go before somebody takes it for news.
+                    Err(error @ ConnectError::Circle(_)) => return Next::Wait(error),
                     Err(error) => self.degrade(&error, &offer),
                 },
                 () = sleep_until(opened + self.shared.retry.healthy_after), if self.failures > 0 => {

@@ -103,10 +103,22 @@ impl Session {
         capabilities: &str,
         client_info: &str,
     ) -> Result<(Self, Message), ClientError> {
-        let params = format!(
-            r#"{{"protocolVersion":"{}","capabilities":{capabilities},"clientInfo":{client_info}}}"#,
-            ProtocolVersion::LATEST
-        );
+        let params = format!(r#""capabilities":{capabilities},"clientInfo":{client_info}"#);
+        Self::open_saying(pool, config, tracker, &params).await
+    }
+
+    /// As [`open`](Self::open), with these members in the parameters of `initialize`, raw, besides the version.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub async fn open_saying(
+        pool: Pool,
+        config: ClientConfig,
+        tracker: TaskTracker,
+        params: &str,
+    ) -> Result<(Self, Message), ClientError> {
+        let params = format!(r#"{{"protocolVersion":"{}",{params}}}"#, ProtocolVersion::LATEST);
         let id = RequestId::number(FIRST_ID);
         let initialize = rpc::request(FIRST_ID, "initialize", &params);
         let (session, answer) = Self::open_for(pool, config, tracker, initialize, &id).await?;

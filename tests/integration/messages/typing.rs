@@ -196,6 +196,7 @@ pub(super) async fn definitions() -> String {
                 &["add", "a", "--url", "ftp://h", "--header", "Host=x", "--tool-prefix", "1"],
                 &["add", "a", "--url", "http://h/${"],
                 &["add", "a", "--url", "http://h/${NOPE}"],
+                &["add", "a", "--", "sidegate", "stdio"],
             ],
         )
         .await;

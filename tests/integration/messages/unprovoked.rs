@@ -50,6 +50,16 @@ const TEXTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "Instances that would serve themselves: tests/integration/circles.rs.",
+        &[
+            "this server is this Sidegate itself",
+            "this server is a Sidegate that serves this one in turn",
+            "remove the server whose command starts it; an agent that is a server and has Sidegate as one needs an instance that runs (`sidegate serve`)",
+            "{} instances of Sidegate stand around this one: each is started by a server of the one before (SIDEGATE_VIA)",
+            "remove the server whose command starts another instance",
+        ],
+    ),
+    (
         "More secrets than the library that finds them can hold, which their number and length do not allow.",
         &["a new secret cannot be hidden in logs: {}"],
     ),
