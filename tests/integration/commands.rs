@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::support::definitions::{self, built_in, with};
 use super::support::sidegate::binary;
@@ -319,9 +319,8 @@ async fn tools_are_listed_described_and_called() {
     assert!(instance.stop().await.status.success());
 }
 
-#[tokio::test]
-async fn a_call_ends_with_its_instance() {
-    let instance = with_tools().await;
+/// A command that calls a tool which takes longer than any test.
+fn endless_call(instance: &Sidegate) -> Child {
     let mut command = Command::new(binary());
     command
         .args(["call", "x_near_sleep", "--arg", "ms=600000", "--runtime-dir"])
@@ -329,7 +328,13 @@ async fn a_call_ends_with_its_instance() {
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    let child = command.spawn().unwrap();
+    command.spawn().unwrap()
+}
+
+#[tokio::test]
+async fn a_call_ends_with_its_instance() {
+    let instance = with_tools().await;
+    let child = endless_call(&instance);
     eventually("the call runs", async || {
         let counts = json_of(&instance, &["call", "x_near_sleep_counts"]).await;
         (counts["structuredContent"]["running"] == 1).then_some(())
@@ -348,14 +353,7 @@ async fn ctrl_c_cancels_a_call_at_its_server() {
     let instance = with_tools().await;
     let counts =
         async || json_of(&instance, &["call", "x_near_sleep_counts"]).await["structuredContent"].clone();
-    let mut command = Command::new(binary());
-    command
-        .args(["call", "x_near_sleep", "--arg", "ms=600000", "--runtime-dir"])
-        .arg(&instance.ready.runtime_dir)
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let child = command.spawn().unwrap();
+    let child = endless_call(&instance);
     eventually("the call runs", async || (counts().await["running"] == 1).then_some(())).await;
     let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
